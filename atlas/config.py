@@ -1,0 +1,205 @@
+"""The configuration: params.yaml as small frozen models, checked once at the edge.
+
+Unknown keys are refused by name; deeper code takes plain values. The `moe:` block is the seed's.
+A capability is off by being absent.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from atlas.catalogue import EXPERT_IDS
+from atlas.errors import ConfigError
+
+__all__ = [
+    "ATLASConfig",
+    "BalanceConfig",
+    "CutConfig",
+    "LabelConfig",
+    "MarketConfig",
+    "MoEConfig",
+    "ModelConfig",
+    "PromotionConfig",
+    "SimulatedConfig",
+    "SimulatedMarketConfig",
+    "TrainingConfig",
+    "market_name",
+]
+
+Source = Literal["simulated", "files"]
+Modality = Literal["chart", "surface"]
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def market_name(name: str) -> str:
+    """Return `name` if it is safe as a market's name and as a folder's, else raise ConfigError."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"market name {name!r}: expected lower-case letters, digits and underscores, "
+            "starting with a letter, at most 64"
+        )
+    return name
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LabelConfig(_Frozen):
+    """What a model is asked: the kind of the label, its horizon and the bars skipped before it."""
+
+    kind: Literal["direction", "relative_direction", "surface_change"] = "direction"
+    measure: Literal["skew", "butterfly"] = "skew"
+    horizon: int = Field(default=1, ge=1)
+    skip: int = Field(default=0, ge=0)
+
+
+class CutConfig(_Frozen):
+    """Sessions at the end of a market's history kept for testing, and before them for validation."""
+
+    test: int = Field(default=250, ge=1)
+    validation: int = Field(default=120, ge=1)
+
+
+class MarketConfig(_Frozen):
+    """One market: its timeframe, calendar, label and limits."""
+
+    timeframe: str
+    calendar: str
+    modality: Modality = "chart"
+    required: bool = True
+    label: LabelConfig = LabelConfig()
+    volatility_horizon: int = Field(default=5, ge=1)
+    cut: CutConfig = CutConfig()
+    bad_share: float = Field(default=0.02, ge=0, le=1)
+
+
+class SimulatedMarketConfig(_Frozen):
+    """How many symbols and sessions of a simulated market are made."""
+
+    symbols: int = Field(ge=1)
+    sessions: int = Field(ge=1)
+
+
+class SimulatedConfig(_Frozen):
+    """The embedded simulated markets: their seed, the night they end at, and their sizes."""
+
+    as_of: dt.date
+    seed: int = 7
+    markets: dict[str, SimulatedMarketConfig]
+
+
+class BalanceConfig(_Frozen):
+    """The load-balancing loss: `entropy` is λ·(log E − H(mean)), `switch` is Switch's f·P."""
+
+    kind: Literal["entropy", "switch"] = "entropy"
+    weight: float = Field(default=0.01, ge=0)
+
+
+class MoEConfig(_Frozen):
+    """The seed's `moe:` block, and the choices its open questions leave."""
+
+    enabled: bool = True
+    experts: tuple[str, ...] = EXPERT_IDS
+    k: int = Field(default=2, ge=1)
+    gate: Literal["rule", "mlp", "random", "uniform", "oracle"] = "mlp"
+    bank: Literal["dictionary", "expert"] = "dictionary"
+    balance: BalanceConfig = BalanceConfig()
+
+    @field_validator("experts")
+    @classmethod
+    def _known(cls, experts: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in experts if name not in EXPERT_IDS]
+        if unknown or not experts or len(set(experts)) != len(experts):
+            raise ValueError(
+                f"expected distinct experts out of {', '.join(EXPERT_IDS)}; got {list(experts)}"
+            )
+        return experts
+
+
+class ModelConfig(_Frozen):
+    """Widths of the network."""
+
+    chart_width: int = Field(default=16, ge=1)
+    series_width: int = Field(default=32, ge=1)
+    hidden: int = Field(default=64, ge=1)
+
+
+class TrainingConfig(_Frozen):
+    """Budget and optimizer of one network's training."""
+
+    epochs: int = Field(default=4, ge=1)
+    windows_per_epoch: int = Field(default=48_000, ge=1)
+    batch: int = Field(default=256, ge=2)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    volatility_weight: float = Field(default=0.1, ge=0)
+    warm_start_share: float = Field(default=0.4, ge=0, le=1)
+    averaged_share: float = Field(default=0.3, ge=0, le=1)
+    seed: int = 1
+    threads: int = Field(default=1, ge=1)
+
+
+class PromotionConfig(_Frozen):
+    """The proof asked of a candidate."""
+
+    resamples: int = Field(default=2_000, ge=100)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class ATLASConfig(_Frozen):
+    """The whole of params.yaml."""
+
+    source: Source = "simulated"
+    markets: dict[str, MarketConfig]
+    simulated: SimulatedConfig
+    moe: MoEConfig = MoEConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    tuning: str = "none"
+
+    @model_validator(mode="after")
+    def _named(self) -> "ATLASConfig":
+        for name in self.markets:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"market name {name!r}: expected lower-case letters, digits and underscores"
+                )
+        unknown = sorted(set(self.simulated.markets) - set(self.markets))
+        if unknown:
+            raise ValueError(f"simulated.markets names {unknown}, which are not in markets")
+        return self
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> "ATLASConfig":
+        """Check a mapping read from params.yaml.
+
+        Raises:
+            ConfigError: naming every key that is unknown or out of range, one a line.
+        """
+        try:
+            return cls.model_validate(params)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    def label(self, market: str) -> LabelConfig:
+        """Return the market's label; a simulated market has horizon 1 and no skip (SIMULATION)."""
+        chosen = self.markets[market].label
+        if self.source != "simulated":
+            return chosen
+        return chosen.model_copy(update={"horizon": 1, "skip": 0, "measure": "butterfly"})
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "params"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"params: unknown key {key!r}: remove it or correct its spelling")
+        else:
+            lines.append(f"params: {key}: {item['msg']}; got {item['input']!r}"[:300])
+    return "\n".join(lines)

@@ -1,0 +1,92 @@
+"""Where things lie. A home holds data/, artifacts/ and var/; every stage is handed one `Paths`.
+
+Only ingest writes data/. Everything a stage makes goes to artifacts/. Runtime state (Airflow's
+home, MLflow's database, checkpoints, stamps, logs) goes to var/, which git ignores.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["PROJECT", "Paths"]
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of one home; `Paths(PROJECT)` is the project's own."""
+
+    home: Path
+
+    @property
+    def data(self) -> Path:
+        """Raw bars and surfaces, bad rows included; only ingest writes here."""
+        return self.home / "data"
+
+    @property
+    def artifacts(self) -> Path:
+        """What stages make."""
+        return self.home / "artifacts"
+
+    @property
+    def var(self) -> Path:
+        """Runtime state, never versioned."""
+        return self.home / "var"
+
+    @property
+    def binding(self) -> Path:
+        """The file that binds this home to one source."""
+        return self.var / "home.json"
+
+    @property
+    def lock(self) -> Path:
+        """The lock that lets one night run at a time."""
+        return self.var / "night.lock"
+
+    @property
+    def data_dvc(self) -> Path:
+        """DVC's record of data/."""
+        return self.home / "data.dvc"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's database."""
+        return f"sqlite:///{self.var / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Files of MLflow's runs and models."""
+        return self.var / "mlflow" / "artifacts"
+
+    @property
+    def benchmark(self) -> Path:
+        """The table, as Parquet, JSON and text."""
+        return self.artifacts / "benchmark"
+
+    def bars(self, market: str) -> Path:
+        """Raw files of one market."""
+        return self.data / "bars" / market
+
+    def quarantine(self, market: str) -> Path:
+        """Keys and reasons of the rows that readers drop."""
+        return self.artifacts / "quarantine" / f"{market}.parquet"
+
+    def validation(self, market: str) -> Path:
+        """The outcome of a market's validation."""
+        return self.artifacts / "validation" / f"{market}.json"
+
+    def fingerprints(self, market: str) -> Path:
+        """Fingerprints of one market, one row per bar."""
+        return self.artifacts / "fingerprints" / f"{market}.parquet"
+
+    def truth(self, market: str) -> Path:
+        """The known probabilities of a simulated market; only the evaluation reads them."""
+        return self.artifacts / "truth" / f"{market}.parquet"
+
+    def model(self, variant: str) -> Path:
+        """Weights, configuration and predictions of one trained variant."""
+        return self.artifacts / "models" / variant
+
+    def checkpoints(self, variant: str) -> Path:
+        """Checkpoints of a training under way."""
+        return self.var / "checkpoints" / variant
