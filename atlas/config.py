@@ -58,7 +58,7 @@ class LabelConfig(_Frozen):
 
 
 class CutConfig(_Frozen):
-    """Sessions at the end of a market's history kept for testing, and before them for validation."""
+    """Sessions at the end of a market's history for testing, and before them for validation."""
 
     test: int = Field(default=250, ge=1)
     validation: int = Field(default=120, ge=1)

@@ -1,0 +1,193 @@
+"""The command line: every stage alone, a whole night, and what one asks of a home.
+
+Bad input ends in one line on stderr and exit code 2, never in a traceback.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from atlas.errors import AtlasError, ConfigError
+from pipelines import night as nights
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="""Run ATLAS: from market bars to a promoted champion.
+
+Examples:
+
+  python -m pipelines all                                  the night on simulated markets
+
+  python -m pipelines all --source files --data DIR        the night on an archive of your own
+
+  python -m pipelines validate --market equity_daily       one stage, one market
+
+  python -m pipelines report                               the last night's table and champion
+""",
+)
+console = Console()
+
+Home = Annotated[Path | None, typer.Option("--home", help="Folder of data/, artifacts/, var/.")]
+Params = Annotated[Path | None, typer.Option(help="Configuration; default: params.yaml.")]
+AsOf = Annotated[str | None, typer.Option(help="The night, such as 2026-11-20.")]
+Source = Annotated[str | None, typer.Option(help="simulated or files.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder of an archive, for files.")]
+Market = Annotated[str | None, typer.Option(help="One market; default: all of params.yaml.")]
+Variant = Annotated[str | None, typer.Option(help="cnn, moe_rule or moe_mlp; default: all.")]
+
+
+def _market_stage(name: str, text: str) -> None:
+    def command(
+        market: Market = None,
+        home: Home = None,
+        params: Params = None,
+        as_of: AsOf = None,
+        source: Source = None,
+        data: Data = None,
+    ) -> None:
+        night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+        for chosen in _markets(night, market):
+            _say(f"{name} {chosen}", nights.stage(name, night, market=chosen))
+
+    app.command(name, help=text)(command)
+
+
+def _night_stage(name: str, text: str) -> None:
+    def command(
+        home: Home = None,
+        params: Params = None,
+        as_of: AsOf = None,
+        source: Source = None,
+        data: Data = None,
+    ) -> None:
+        night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+        _say(name, nights.stage(name, night))
+        if name == "benchmark":
+            nights.commit_outputs(night.paths)
+
+    app.command(name, help=text)(command)
+
+
+_market_stage("ingest", "Add the bars that a market's store lacks up to the night.")
+_night_stage("snapshot", "Record data/ in data.dvc and push it to DVC's remote.")
+_market_stage("validate", "Check bars, quarantine bad rows, fail a market that has too many.")
+_market_stage("fingerprint", "Compute fingerprints, one row per bar.")
+
+
+@app.command()
+def train(
+    variant: Variant = None,
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+) -> None:
+    """Train the CNN and both mixtures of experts, or one of them."""
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    if variant is not None and variant not in nights.VARIANTS:
+        raise ConfigError(f"variant {variant!r}: expected one of {', '.join(nights.VARIANTS)}")
+    for chosen in (variant,) if variant else nights.VARIANTS:
+        _say(f"train {chosen}", nights.stage("train", night, variant=chosen))
+
+
+_night_stage("benchmark", "Score every model on the same windows and write the table.")
+_night_stage("register", "Register the night's best candidate in MLflow.")
+_night_stage("promote", "Make the candidate champion if it is proven better.")
+
+
+@app.command()
+def data(
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+) -> None:
+    """Write every market's bars and record them in data.dvc."""
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    for market in night.config.markets:
+        _say(f"ingest {market}", nights.stage("ingest", night, market=market))
+    _say("snapshot", nights.stage("snapshot", night))
+
+
+@app.command("all")
+def all_stages(
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+) -> None:
+    """Run a whole night in this process and print its table."""
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    nights.run_all(night, _say)
+    _report(night)
+
+
+@app.command()
+def report(home: Home = None, params: Params = None) -> None:
+    """Print the last night's benchmark table and the champion."""
+    _report(nights.open_night(home, params))
+
+
+@app.command()
+def check(
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+) -> None:
+    """Check parameters and input without running anything."""
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    console.print(f"{night.as_of.date()} {night.config.source} {night.paths.home}")
+
+
+def _markets(night: nights.Night, market: str | None) -> list[str]:
+    if market is None:
+        return list(night.config.markets)
+    if market not in night.config.markets:
+        known = ", ".join(night.config.markets)
+        raise ConfigError(f"market {market!r} is not in params.yaml, which has {known}")
+    return [market]
+
+
+def _say(step: str, summary: dict[str, Any]) -> None:
+    console.print(f"{step:<26} {json.dumps(summary, default=str)}", soft_wrap=True, markup=False)
+
+
+def _report(night: nights.Night) -> None:
+    from pipelines import report as reports
+
+    reports.show(night.paths, console)
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for noisy in ("alembic", "mlflow", "great_expectations", "numba"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        app()
+    except AtlasError as error:
+        for line in str(error).splitlines():
+            Console(stderr=True).print(
+                f"error: {line}", soft_wrap=True, markup=False, highlight=False
+            )
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

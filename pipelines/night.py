@@ -1,0 +1,180 @@
+"""One night: which home, which source, which as_of, and the order of the stages.
+
+A night is its `as_of`, a midnight in UTC. On the simulated home it is `simulated.as_of` unless
+another date is given; an archive's night is its latest last bar.
+"""
+
+import datetime as dt
+import importlib
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from atlas.config import ATLASConfig
+from atlas.errors import AtlasError, ConfigError, GateError, HomeError
+from pipelines import home
+from pipelines.paths import PROJECT, Paths
+
+__all__ = [
+    "VARIANTS",
+    "Night",
+    "commit_outputs",
+    "night_as_of",
+    "open_night",
+    "read_config",
+    "run_all",
+]
+
+VARIANTS = ("cnn", "moe_rule", "moe_mlp")
+log = logging.getLogger(__name__)
+Say = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Night:
+    """Everything a stage is handed."""
+
+    paths: Paths
+    config: ATLASConfig
+    as_of: pd.Timestamp
+    folder: Path | None
+
+
+def read_config(params: Path, *, source: str | None = None) -> ATLASConfig:
+    """Read params.yaml and check it.
+
+    Raises:
+        ConfigError: naming the file or the key.
+    """
+    try:
+        values = yaml.safe_load(params.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{params}: cannot be read: {error}; give --params FILE") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{params}: is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{params}: expected a mapping of keys, got {type(values).__name__}")
+    return ATLASConfig.parse({**values, "source": source} if source else values)
+
+
+def open_night(
+    home_dir: Path | None,
+    params: Path | None,
+    *,
+    source: str | None = None,
+    folder: Path | None = None,
+    as_of: str | None = None,
+) -> Night:
+    """Check the input and give the night, writing nothing but the home's binding.
+
+    Args:
+        home_dir: the home; by default the project, or var/home-files for the source `files`.
+        params: params.yaml; by default the project's.
+        source: `simulated` or `files`; by default the home's binding, else params.yaml.
+        folder: the archive, for the source `files`.
+        as_of: an ISO date; see the module's head for the default.
+
+    Raises:
+        AtlasError: naming what is wrong with the input.
+    """
+    if folder is not None and source is None:
+        source = "files"
+    default = PROJECT / "var" / "home-files" if source == "files" else PROJECT
+    paths = Paths((home_dir or default).expanduser().resolve())
+    bound = home.binding(paths)
+    chosen = source or (bound.source if bound else None)
+    config = read_config(params or PROJECT / "params.yaml", source=chosen)
+    folder = folder.expanduser().resolve() if folder else (bound.folder if bound else None)
+    if config.source == "files" and folder is None:
+        raise ConfigError("the source 'files' needs a folder: give --data DIR (make: DATA=DIR)")
+    if bound and (bound.source, bound.folder) != (config.source, folder):
+        home.bind(paths, config.source, folder)  # raises, naming both
+    night = night_as_of(config, folder, as_of)
+    home.bind(paths, config.source, folder)
+    return Night(paths, config, night, folder)
+
+
+def night_as_of(config: ATLASConfig, folder: Path | None, as_of: str | None) -> pd.Timestamp:
+    """Return the night's midnight in UTC; an archive is checked on the way."""
+    end = None
+    if config.source == "files":
+        from pipelines.sources import files
+
+        assert folder is not None
+        files.check(folder, config)
+        end = files.archive_as_of(folder, config)
+    if as_of is not None:
+        try:
+            return pd.Timestamp(dt.date.fromisoformat(as_of), tz="UTC")
+        except ValueError:
+            raise ConfigError(f"as_of {as_of!r}: expected a date such as 2026-11-20") from None
+    return end if end is not None else pd.Timestamp(config.simulated.as_of, tz="UTC")
+
+
+def run_all(night: Night, say: Say) -> dict[str, Any]:
+    """Run every stage of a night in this process, one night at a time for a home.
+
+    A market that fails its gate does not stop the others from being validated; if it is required,
+    nothing is trained after that.
+
+    Raises:
+        AtlasError: the first reason why the night cannot go on.
+    """
+    markets = list(night.config.markets)
+    with home.night_lock(night.paths):
+        for market in markets:
+            say(f"ingest {market}", stage("ingest", night, market=market))
+        say("snapshot", stage("snapshot", night))
+        failed = [error for market in markets if (error := _gate(night, market, say))]
+        if failed:
+            raise GateError("\n".join(str(error) for error in failed))
+        for variant in VARIANTS:
+            say(f"train {variant}", stage("train", night, variant=variant))
+        say("benchmark", stage("benchmark", night))
+        commit_outputs(night.paths)
+        say("register", stage("register", night))
+        result = stage("promote", night)
+        say("promote", result)
+        return result
+
+
+def stage(name: str, night: Night, **extra: Any) -> dict[str, Any]:
+    """Run one stage by its name."""
+    if name == "ingest":
+        extra["folder"] = night.folder
+    module = importlib.import_module(f"pipelines.{name}")
+    summary: dict[str, Any] = module.run(night.paths, night.config, as_of=night.as_of, **extra)
+    return summary
+
+
+def commit_outputs(paths: Paths) -> bool:
+    """Record in dvc.lock what the night wrote, so that `dvc repro` has nothing left to do.
+
+    Only the project's home has a dvc.yaml; elsewhere nothing is done. Returns whether it ran.
+    """
+    if not (paths.home / "dvc.yaml").is_file():
+        return False
+    command = [sys.executable, "-m", "dvc", "commit", "-f", "-q"]
+    done = subprocess.run(command, cwd=paths.home, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HomeError(f"dvc commit failed: {done.stderr.strip()[-500:]}")
+    return True
+
+
+def _gate(night: Night, market: str, say: Say) -> AtlasError | None:
+    try:
+        say(f"validate {market}", stage("validate", night, market=market))
+        say(f"fingerprint {market}", stage("fingerprint", night, market=market))
+    except GateError as error:
+        if night.config.markets[market].required:
+            log.error("%s", error)
+            return error
+        log.warning("%s is left out of this night: %s", market, error)
+    return None
