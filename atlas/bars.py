@@ -1,0 +1,173 @@
+"""The contract of a bar frame: which columns, which types, what a timestamp means.
+
+A timestamp is the bar's *open*, in UTC; the bar is known at open + timeframe, and daily bars carry
+midnight UTC of their session's date. A frame is checked for its form here and never for its
+values: rows that break high ≥ max(open, close) are the business of validation, which must see
+them. A missing volume is missing, never 0.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from atlas.errors import BarsError, ConfigError, DataError
+
+__all__ = [
+    "COLUMNS",
+    "OPTIONAL",
+    "PRICES",
+    "Timeframe",
+    "adjusted",
+    "check_bars",
+    "number_column",
+    "utc_timestamps",
+]
+
+PRICES = ("open", "high", "low", "close")
+COLUMNS = (*PRICES, "volume")
+OPTIONAL = ("bid", "ask", "turnover", "adj_close")
+
+_DAY = 86_400
+_UNITS = {"w": 7 * _DAY, "d": _DAY, "h": 3_600, "min": 60, "s": 1}  # longest first
+_TIMEFRAME = re.compile(r"([1-9][0-9]*)(s|min|h|d|w)")
+
+
+@dataclass(frozen=True)
+class Timeframe:
+    """The length of a bar, from one second to one week; `parse` gives equal lengths one name."""
+
+    name: str
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Timeframe":
+        """Read a length such as `1s`, `5min`, `4h`, `1d` or `1w`.
+
+        Raises:
+            ConfigError: if `text` is no length from 1s to 1w.
+
+        Example:
+            `Timeframe.parse("60min")` is `Timeframe("1h", 3600)`.
+        """
+        found = _TIMEFRAME.fullmatch(text)
+        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not 1 <= seconds <= _UNITS["w"]:
+            raise ConfigError(
+                f"timeframe {text!r}: expected a number and one of s, min, h, d, w, "
+                "between 1s and 1w, such as 5min"
+            )
+        unit = next(unit for unit, size in _UNITS.items() if seconds % size == 0)
+        return cls(f"{seconds // _UNITS[unit]}{unit}", seconds)
+
+    @property
+    def delta(self) -> pd.Timedelta:
+        """The length as a Timedelta."""
+        return pd.Timedelta(seconds=self.seconds)
+
+    @property
+    def is_intraday(self) -> bool:
+        """Whether bars are shorter than a day."""
+        return self.seconds < _DAY
+
+    @property
+    def bars_per_day(self) -> float:
+        """Bars in 24 hours (1 for daily bars, 1/7 for weekly ones), whatever the calendar."""
+        return _DAY / self.seconds
+
+
+def check_bars(frame: pd.DataFrame, *, symbol: str = "") -> pd.DataFrame:
+    """Bring a frame of N bars into the library's form, without judging its values.
+
+    Args:
+        frame: `timestamp` as a column or as the index (dates with a zone are converted, dates
+            without one are taken as UTC), `open high low close`, and any of `volume` and
+            `OPTIONAL`. Other columns are left out.
+        symbol: named in errors.
+
+    Returns:
+        The N rows in their order: index `timestamp` (UTC, microseconds), columns float64 in the
+        order of `COLUMNS` and `OPTIONAL`. A frame without volume gets a column of NaN.
+
+    Raises:
+        BarsError: naming the symbol and the column that is missing or cannot be read.
+    """
+    index = pd.DatetimeIndex(utc_timestamps(frame, symbol, BarsError), name="timestamp")
+    data = {
+        name: number_column(frame, name, symbol, BarsError)
+        for name in (*COLUMNS, *OPTIONAL)
+        if name in PRICES or name in frame.columns
+    }
+    bars = pd.DataFrame(data, index=index)
+    if "volume" not in bars:
+        bars.insert(len(PRICES), "volume", np.nan)
+    return bars
+
+
+def adjusted(bars: pd.DataFrame) -> pd.DataFrame:
+    """Scale open, high, low and close by adj_close / close.
+
+    A row without a usable `adj_close` takes the factor of the row before; rows before the first
+    factor become NaN, as a price on another scale would read as a move. A frame without any
+    `adj_close` comes back as it is. Volume, bid, ask and turnover keep their values.
+
+    Example:
+        close 10 with adj_close 5 and open 8 gives open 4, close 5.
+    """
+    if "adj_close" not in bars or bars["adj_close"].isna().all():
+        return bars
+    factor = (bars["adj_close"] / bars["close"]).replace([np.inf, -np.inf], np.nan).ffill()
+    scaled = {name: bars[name] * factor for name in PRICES}
+    return bars.assign(**scaled, adj_close=scaled["close"])
+
+
+def utc_timestamps(frame: pd.DataFrame, symbol: str, error: type[DataError]) -> pd.Series:
+    """Read the column or index `timestamp` of a frame as UTC in microseconds.
+
+    Raises:
+        DataError: of the class `error`, naming the symbol and the first row that is no date.
+    """
+    if "timestamp" in frame.columns:
+        raw = pd.Series(frame["timestamp"].array)
+    elif isinstance(frame.index, pd.DatetimeIndex) or frame.index.name == "timestamp":
+        raw = pd.Series(frame.index.array)
+    else:
+        raise error(_missing(symbol, "timestamp", frame))
+    if pd.api.types.is_numeric_dtype(raw.dtype):
+        raise error(
+            f"{symbol or 'frame'}: column 'timestamp': expected dates such as "
+            f"2026-11-20T14:30:00Z, got numbers of an unknown unit ({raw.dtype})"
+        )
+    try:
+        parsed = pd.to_datetime(raw, utc=True, format="ISO8601")
+    except (ValueError, TypeError) as cause:
+        raise error(f"{symbol or 'frame'}: column 'timestamp': {cause}") from None
+    if parsed.isna().any():
+        row = int(np.flatnonzero(parsed.isna())[0])
+        raise error(
+            f"{symbol or 'frame'}: column 'timestamp': row {row} (from 0) holds no date: "
+            "remove the row or fill in its date"
+        )
+    return parsed.dt.as_unit("us")
+
+
+def number_column(
+    frame: pd.DataFrame, name: str, symbol: str, error: type[DataError]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Read one column of a frame as float64.
+
+    Raises:
+        DataError: of the class `error`, naming the symbol and the column.
+    """
+    if name not in frame.columns:
+        raise error(_missing(symbol, name, frame))
+    try:
+        return pd.to_numeric(frame[name]).to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError) as cause:
+        raise error(f"{symbol or 'frame'}: column {name!r}: expected numbers; {cause}") from None
+
+
+def _missing(symbol: str, name: str, frame: pd.DataFrame) -> str:
+    came = ", ".join(str(column) for column in frame.columns) or "none"
+    return f"{symbol or 'frame'}: column {name!r} is missing; columns that came: {came}"
