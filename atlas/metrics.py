@@ -99,7 +99,7 @@ def gain(p: Floats, q: Floats, ceiling: Floats) -> float:
     1 is as good as the ceiling, 0 as good as always saying one half; below 0 is worse than that.
 
     >>> p = np.array([0.8, 0.3])
-    >>> gain(p, p, p), gain(p, np.array([0.5, 0.5]), p)
+    >>> gain(p, p, p), round(gain(p, np.array([0.5, 0.5]), p), 9)
     (1.0, 0.0)
     """
     best = np.log(2) - _mean(expected_log_losses(p, ceiling))

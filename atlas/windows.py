@@ -28,6 +28,7 @@ __all__ = [
     "VARIANCE_FLOOR",
     "WINDOW",
     "Labels",
+    "MarketData",
     "Panel",
     "Question",
     "Split",
@@ -134,6 +135,15 @@ class Split:
     test_ties: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class MarketData:
+    """One market, ready to train and score on."""
+
+    panel: Panel
+    labels: Labels
+    split: Split
+
+
 def label(
     panel: Panel,
     *,
@@ -238,8 +248,7 @@ def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats
             f"{panel.market}: expected a label that fits modality {panel.modality!r} "
             f"(surface_change asks for surfaces, the others for charts); got {kind!r}"
         )
-    values = panel.values
-    level = measure_iv(values, measure) if kind == "surface_change" else _log(values[3])
+    level = _level(panel.values, kind, measure)
     change = np.full(level.size, np.nan)
     change[horizon:] = level[horizon:] - level[:-horizon]
     if kind == "relative_direction":
@@ -250,6 +259,11 @@ def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats
         change = (scaled - scaled.groupby(panel.timestamp).transform("median")).to_numpy()
     change[panel.index < horizon] = np.nan
     return change
+
+
+def _level(values: Floats, kind: Kind, measure: Measure) -> Floats:
+    """Return what moves, (N,): the surface's measure, or the log close."""
+    return measure_iv(values, measure) if kind == "surface_change" else _log(values[3])
 
 
 def measure_iv(grid: Floats, measure: Measure) -> Floats:
@@ -265,10 +279,12 @@ def bar_variance(values: Floats, *, modality: Modality, is_intraday: bool) -> Fl
     iv|, which is in vol points. The first of a series is NaN where it needs the one before.
     """
     if modality == "surface":
-        return np.abs(np.diff(atm_iv(values), prepend=np.nan))
+        changes: Floats = np.diff(atm_iv(values), prepend=np.nan)
+        return np.abs(changes)
     opens, highs, lows, closes = _log(values[:4])
     if is_intraday:
-        return np.diff(closes, axis=-1, prepend=np.nan) ** 2
+        returns: Floats = np.diff(closes, axis=-1, prepend=np.nan)
+        return returns**2
     return 0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2
 
 
