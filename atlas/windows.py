@@ -35,6 +35,7 @@ __all__ = [
     "bar_variance",
     "cut",
     "label",
+    "log_positive",
     "measure_iv",
     "moves",
 ]
@@ -263,12 +264,17 @@ def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats
 
 def _level(values: Floats, kind: Kind, measure: Measure) -> Floats:
     """Return what moves, (N,): the surface's measure, or the log close."""
-    return measure_iv(values, measure) if kind == "surface_change" else _log(values[3])
+    return measure_iv(values, measure) if kind == "surface_change" else log_positive(values[3])
 
 
 def measure_iv(grid: Floats, measure: Measure) -> Floats:
     """Return skew or butterfly of the nearest tenor, (N,), for a grid (N, 3, 9)."""
     return skew_iv(grid) if measure == "skew" else butterfly(grid)
+
+
+def log_positive(x: Floats) -> Floats:
+    """Return the log of what is positive, NaN for the rest."""
+    return np.asarray(np.log(np.where(x > 0, x, np.nan)))
 
 
 def bar_variance(values: Floats, *, modality: Modality, is_intraday: bool) -> Floats:
@@ -281,11 +287,11 @@ def bar_variance(values: Floats, *, modality: Modality, is_intraday: bool) -> Fl
     if modality == "surface":
         changes: Floats = np.diff(atm_iv(values), prepend=np.nan)
         return np.abs(changes)
-    opens, highs, lows, closes = _log(values[:4])
+    opens, highs, lows, closes = log_positive(values[:4])
     if is_intraday:
         returns: Floats = np.diff(closes, axis=-1, prepend=np.nan)
         return returns**2
-    return 0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2
+    return np.asarray(0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2)
 
 
 def _log_variance_ahead(panel: Panel, ahead: int) -> Floats:
@@ -326,8 +332,3 @@ def _inside(panel: Panel, reach: int) -> Flags:
     if panel.has_close and panel.timeframe.is_intraday and panel.modality == "chart":
         inside &= panel.session[target] == panel.session
     return np.asarray(inside)
-
-
-def _log(prices: Floats) -> Floats:
-    """Return logs, NaN for what has none."""
-    return np.asarray(np.log(np.where(prices > 0, prices, np.nan)))
