@@ -1,0 +1,145 @@
+"""Train in a process of its own, which an Airflow task can start and which dies with it.
+
+Inside a task `spawn` does not work, and a training must not survive its task. So the child is a
+plain `python -m pipelines train` in its own process group; the kernel kills it when its parent
+dies. Its environment is an allow-list: what Airflow and MLflow hold, secrets included, stays out.
+This module is light: a task that imports it loads no torch.
+"""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from atlas.config import ATLASConfig
+from atlas.errors import ModelError
+from pipelines.files import write_bytes
+from pipelines.paths import PROJECT, Paths
+
+__all__ = ["child_environment", "launch", "stream"]
+
+log = logging.getLogger(__name__)
+
+ALLOWED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+PR_SET_PDEATHSIG = 1
+GRACE_S = 10.0
+
+
+def launch(
+    paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, variant: str
+) -> dict[str, Any]:
+    """Run the train stage of one variant as a process of its own; return its summary.
+
+    The child gets exactly this configuration, written to the home's var/params/.
+
+    Raises:
+        ModelError: the training failed or was killed; its last lines are in the message.
+    """
+    params = paths.var / "params" / f"{variant}.yaml"
+    write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True).encode())
+    command = [sys.executable, "-m", "pipelines", "train"]
+    command += ["--variant", variant, "--home", str(paths.home), "--params", str(params)]
+    command += ["--as-of", str(as_of.date())]
+    prefix = f"train {variant} "
+    summary: dict[str, Any] | None = None
+    for line in stream(command, child_environment(config.training.threads), f"training {variant}"):
+        if line.startswith(prefix) and "{" in line:
+            summary = json.loads(line[line.index("{") :])
+    if summary is None:
+        raise ModelError(
+            f"training {variant}: expected a line '{prefix}{{…}}' at its end, got none; "
+            f"run {' '.join(command[1:])} to see why"
+        )
+    return summary
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a training: the allow-list, thread counts and this source."""
+    kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
+    counts = dict.fromkeys(THREADS, str(threads))
+    return {**kept, **counts, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+
+
+def stream(command: list[str], environment: dict[str, str], name: str) -> Iterator[str]:
+    """Run a command that dies with this process; log and yield its lines.
+
+    Args:
+        command: the program and its arguments.
+        environment: all that the program sees of the environment.
+        name: for the log and for errors.
+
+    Raises:
+        ModelError: the command did not exit with 0; its last lines are in the message.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_bound_to(os.getpid()),
+    )
+    last: deque[str] = deque(maxlen=20)
+    try:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            line = raw.rstrip()
+            log.info("%s: %s", name, line)
+            last.append(line)
+            yield line
+        code = process.wait()
+    finally:
+        _end(process)
+    if code != 0:
+        raise ModelError(f"{name} {_ending(code)}; its last lines:\n" + "\n".join(last))
+
+
+def _bound_to(parent: int) -> Callable[[], None] | None:
+    """Return what the child runs first: be killed when the parent dies (Linux only)."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl  # loaded here: nothing may lock after a fork
+
+    def bind() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return bind
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    # The whole group, whether this is the normal end or an exception in the parent.
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"

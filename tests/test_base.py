@@ -1,0 +1,66 @@
+"""The base: standardization, logistic regression and HAR by least squares."""
+
+import numpy as np
+import pytest
+
+from atlas.base import fit_har, fit_logistic, standardization, training_rows
+from tests.toys import toy_data
+
+
+def test_standardization_leaves_out_what_is_missing() -> None:
+    """Mean and spread are those of the known values; empty and constant columns are harmless."""
+    x = np.array([[1.0, np.nan, 5.0], [3.0, np.nan, 5.0], [np.nan, np.nan, 5.0]])
+    mean, scale = standardization(x)
+    assert mean == pytest.approx([2.0, 0.0, 5.0])
+    assert scale == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_logistic_regression_recovers_the_law_and_each_market_s_intercept() -> None:
+    """Two markets of unequal size with one slope and two base rates."""
+    rng = np.random.default_rng(0)
+    features, directions = [], []
+    for rows, intercept in ((30_000, 0.4), (3_000, -0.8)):
+        x = rng.standard_normal((rows, 2))
+        p = 1 / (1 + np.exp(-(intercept + x @ [1.0, -0.5])))
+        y = (rng.random(rows) < p).astype(np.float64)
+        y[::11] = np.nan
+        features.append(x)
+        directions.append(y)
+    intercepts, weights = fit_logistic(features, directions)
+    assert intercepts == pytest.approx([0.4, -0.8], abs=0.12)
+    assert weights == pytest.approx([1.0, -0.5], abs=0.08)
+
+
+def test_logistic_regression_stands_a_market_without_labels_and_a_one_sided_one() -> None:
+    """No known direction gives intercept 0; only ups give a large finite one."""
+    features = [np.zeros((40, 1)), np.zeros((40, 1))]
+    intercepts, weights = fit_logistic(features, [np.full(40, np.nan), np.ones(40)])
+    assert intercepts[0] == 0
+    assert 3 < intercepts[1] < 50
+    assert np.isfinite(weights).all()
+
+
+def test_har_is_ordinary_least_squares() -> None:
+    """A linear law is found exactly; NaN rows are left out."""
+    rng = np.random.default_rng(1)
+    har = rng.standard_normal((200, 3))
+    log_rv = -9 + har @ [0.3, 0.4, 0.2]
+    log_rv[::9] = np.nan
+    assert fit_har(har, log_rv) == pytest.approx([-9, 0.3, 0.4, 0.2])
+
+
+def test_har_of_too_few_rows_is_the_mean() -> None:
+    """Ten rows cannot carry four numbers."""
+    assert fit_har(np.ones((10, 3)), np.full(10, -9.0)) == pytest.approx([-9, 0, 0, 0])
+    assert fit_har(np.ones((10, 3)), np.full(10, np.nan)) == pytest.approx([0, 0, 0, 0])
+
+
+def test_training_rows_are_training_rows_alone() -> None:
+    """Rows are those of the training windows, spread over all of them, at most the limit."""
+    data = toy_data(bars=300)
+    rows = training_rows(data, limit=100)
+    for market, own in data.items():
+        assert rows[market].skip.shape[0] == 100
+        chosen = own.split.train[np.linspace(0, len(own.split.train) - 1, 100).astype(int)]
+        assert np.array_equal(rows[market].direction, own.labels.direction[chosen])
+        assert np.isfinite(rows[market].har).all()
