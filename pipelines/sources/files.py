@@ -1,0 +1,245 @@
+"""An archive: a folder with `<market>/<symbol>.parquet` or `.csv`, one file a symbol.
+
+Its night is its latest last bar, each market ending at its own. What can be told from names,
+footers and headers is checked for every file before anything is written (`check`); what takes
+reading the rows, once before a night starts (`check_rows`). A folder that is no market in
+params.yaml is named and left alone.
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas.bars import COLUMNS, OPTIONAL, PRICES, check_bars, utc_timestamps
+from atlas.config import ATLASConfig, MarketConfig
+from atlas.errors import BarsError, ConfigError, DataError, GateError, SurfacesError
+from atlas.surfaces import SURFACE_COLUMNS, check_surfaces
+from pipelines.store import known_by, night_of, symbol_name
+
+__all__ = ["FilesSource", "archive_as_of", "check", "check_rows"]
+
+log = logging.getLogger(__name__)
+
+_REQUIRED = {"chart": ("timestamp", *PRICES), "surface": SURFACE_COLUMNS}
+_USED = {"chart": ("timestamp", *COLUMNS, *OPTIONAL), "surface": SURFACE_COLUMNS}
+_ERROR = {"chart": BarsError, "surface": SurfacesError}
+_UNREADABLE = (
+    pa.ArrowException,
+    OSError,
+    UnicodeDecodeError,
+    pd.errors.EmptyDataError,
+    pd.errors.ParserError,
+)
+
+
+class FilesSource:
+    """The source `files`; its methods are those of `pipelines.sources.Source`."""
+
+    def __init__(self, folder: Path, config: ATLASConfig) -> None:
+        """Hold an archive's folder; nothing is read yet."""
+        self.folder = folder
+        self.config = config
+
+    def symbols(self, market: str) -> list[str]:
+        """Return the market's symbols, after checking the form of its files.
+
+        A market that is not required may be absent: it has none.
+
+        Raises:
+            DataError: naming the folder or the file, and what is wrong with it.
+        """
+        found = self._files(market)
+        for symbol, path in found.items():
+            _check_form(path, f"{market}/{symbol}", self._market(market))
+        return list(found)
+
+    def fetch(
+        self, market: str, symbol: str, *, start: pd.Timestamp | None, as_of: pd.Timestamp
+    ) -> pd.DataFrame:
+        """Return a symbol's rows from `start` on known by `as_of`, timestamp a column."""
+        config = self._market(market)
+        rows = _rows(self._files(market)[symbol], f"{market}/{symbol}", config)
+        wanted = known_by(rows["timestamp"], as_of, config)
+        if start is not None:
+            wanted &= rows["timestamp"] >= start
+        return rows[wanted].reset_index(drop=True)
+
+    def as_of(self, market: str) -> pd.Timestamp:
+        """Return the first night that knows the market's last bar.
+
+        Raises:
+            DataError: the market has no files.
+        """
+        found = self._files(market)
+        if not found:
+            raise DataError(f"{self.folder / market}: expected files of this market, found none")
+        config = self._market(market)
+        last = max(_last(path, f"{market}/{name}", config) for name, path in found.items())
+        return night_of(last, config)
+
+    def digest(self, market: str) -> str:
+        """Return a digest over names, sizes and times of the market's files."""
+        total = hashlib.sha256()
+        for symbol, path in self._files(market).items():
+            status = path.stat()
+            total.update(f"{symbol} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return total.hexdigest()
+
+    def _market(self, market: str) -> MarketConfig:
+        if market not in self.config.markets:
+            known = ", ".join(self.config.markets)
+            raise ConfigError(f"market {market!r} is not in params.yaml, which has {known}")
+        return self.config.markets[market]
+
+    def _files(self, market: str) -> dict[str, Path]:
+        required = self._market(market).required
+        folder = self.folder / market
+        if not folder.is_dir():
+            if required:
+                raise DataError(
+                    f"{folder}: the folder of market {market!r} is missing: add it, or give the "
+                    "market required: false in params.yaml"
+                )
+            log.warning("%s is missing: market %s is left out", folder, market)
+            return {}
+        found: dict[str, Path] = {}
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.suffix.lower() not in (".parquet", ".csv"):
+                continue
+            if symbol_name(path.stem) in found:
+                raise DataError(f"{path}: symbol {path.stem!r} has a second file: keep one")
+            found[path.stem] = path
+        if not found and required:
+            raise DataError(
+                f"{folder}: market {market!r} is empty: expected .parquet or .csv files"
+            )
+        return found
+
+
+def check(folder: Path, config: ATLASConfig) -> None:
+    """Check names and form of all files of an archive, without reading their rows.
+
+    Raises:
+        DataError: naming the folder or the file, and what is wrong with it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: expected a folder with a folder for each market; it is missing")
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in config.markets:
+            log.warning("%s is no market in params.yaml: left alone", entry)
+    source = FilesSource(folder, config)
+    found = [source.symbols(market) for market in config.markets]  # all are checked
+    if not any(found):
+        raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
+
+
+def check_rows(folder: Path, config: ATLASConfig) -> None:
+    """Read every row of an archive and refuse a market that validation is sure to refuse.
+
+    Counted are prices or volatilities that are missing or not positive, a high or low inside the
+    body, and repeated keys.
+
+    Raises:
+        DataError: a file's rows cannot be read.
+        GateError: a market has a larger share of such rows than its `bad_share`.
+    """
+    source = FilesSource(folder, config)
+    for market, settings in config.markets.items():
+        total, bad, example = 0, 0, ""
+        for symbol, path in source._files(market).items():
+            rows = _rows(path, f"{market}/{symbol}", settings)
+            broken = _broken(rows, settings)
+            total, bad = total + len(rows), bad + int(broken.sum())
+            if broken.any() and not example:
+                example = f"{symbol} at {rows['timestamp'][broken].iloc[0]}"
+        if bad > settings.bad_share * total:
+            raise GateError(
+                f"{market}: {bad} of {total} rows break their contract (prices above 0, "
+                f"high ≥ max(open, close), low ≤ min(open, close), keys once), first {example}; "
+                f"at most {settings.bad_share:.2%} may: mend the files of {folder / market}"
+            )
+
+
+def archive_as_of(folder: Path, config: ATLASConfig) -> pd.Timestamp:
+    """Return an archive's night: that of the market which ends last.
+
+    Raises:
+        DataError: no market has files.
+    """
+    source = FilesSource(folder, config)
+    nights = [source.as_of(market) for market in config.markets if source._files(market)]
+    if not nights:
+        raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
+    return max(nights)
+
+
+def _check_form(path: Path, name: str, config: MarketConfig) -> None:
+    columns, rows = _form(path, name)
+    missing = [column for column in _REQUIRED[config.modality] if column not in columns]
+    if missing:
+        raise _ERROR[config.modality](
+            f"{name}: column {missing[0]!r} is missing in {path}; columns that came: "
+            f"{', '.join(columns)}"
+        )
+    if not rows:
+        raise _ERROR[config.modality](f"{name}: {path} holds no rows: remove it or fill it")
+
+
+def _form(path: Path, name: str) -> tuple[list[str], int]:
+    """Return a file's columns and whether it has rows (their number, or 1)."""
+    try:
+        if path.suffix.lower() == ".csv":
+            head = pd.read_csv(path, nrows=1)
+            return [str(column) for column in head.columns], len(head)
+        footer = pq.read_metadata(path)
+        return footer.schema.to_arrow_schema().names, footer.num_rows
+    except _UNREADABLE as error:
+        raise _unreadable(path, name, error) from None
+
+
+def _read(path: Path, name: str, wanted: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        if path.suffix.lower() == ".csv":
+            return pd.read_csv(path, usecols=lambda column: column in wanted)
+        file = pq.ParquetFile(path)
+        names = [column for column in file.schema_arrow.names if column in wanted]
+        frame: pd.DataFrame = file.read(names).to_pandas()
+    except _UNREADABLE as error:
+        raise _unreadable(path, name, error) from None
+    return frame
+
+
+def _unreadable(path: Path, name: str, error: Exception) -> DataError:
+    kind = "CSV" if path.suffix.lower() == ".csv" else "Parquet"
+    return DataError(f"{name}: {path} cannot be read as {kind}: {error}")
+
+
+def _rows(path: Path, name: str, config: MarketConfig) -> pd.DataFrame:
+    raw = _read(path, name, _USED[config.modality])
+    if config.modality == "surface":
+        return check_surfaces(raw, symbol=name)
+    return check_bars(raw, symbol=name).reset_index()
+
+
+def _last(path: Path, name: str, config: MarketConfig) -> pd.Timestamp:
+    error = _ERROR[config.modality]
+    times = pd.DatetimeIndex(utc_timestamps(_read(path, name, ("timestamp",)), name, error))
+    return times.max()
+
+
+def _broken(
+    rows: pd.DataFrame, config: MarketConfig
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    if config.modality == "surface":
+        fine = rows["iv"] > 0
+        repeated = rows.duplicated(["timestamp", "tenor", "delta"])
+    else:
+        open_, high, low, close = (rows[name] for name in PRICES)
+        fine = (low > 0) & (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))
+        repeated = rows.duplicated("timestamp")
+    return (~fine | repeated).to_numpy()  # a comparison with NaN is not fine

@@ -1,0 +1,284 @@
+"""The store of raw bars: one way in, `write_bars`, and one way out, `read_bars`.
+
+Rows are kept as they came, bad ones and duplicates included, so that validation sees them; readers
+get them without the quarantined keys. Bars of a minute or less lie in a file a month, other
+intraday bars in a file a year, daily bars and surfaces in one file a symbol. A row that is stored
+stays: only keys that are missing are added, in whole files that replace the old ones, so a second
+run changes no byte and a kill loses nothing.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas.bars import COLUMNS, OPTIONAL, Timeframe, check_bars
+from atlas.config import MarketConfig, Modality
+from atlas.errors import DataError
+from atlas.surfaces import check_surfaces
+from pipelines.files import write_parquet
+from pipelines.paths import Paths
+
+__all__ = [
+    "Extent",
+    "extent",
+    "known_by",
+    "market_as_of",
+    "night_of",
+    "read_bars",
+    "symbol_files",
+    "symbol_name",
+    "symbols",
+    "write_bars",
+]
+
+log = logging.getLogger(__name__)
+
+KEYS: dict[Modality, list[str]] = {
+    "chart": ["timestamp"],
+    "surface": ["timestamp", "tenor", "delta"],
+}
+_SYMBOL = re.compile(r"[A-Za-z0-9_=^-][A-Za-z0-9._=^-]{0,63}")
+
+
+class Extent(NamedTuple):
+    """How much of a market is stored and known by a night."""
+
+    bars: int
+    first: pd.Timestamp | None
+    last: pd.Timestamp | None
+
+
+_NOTHING = Extent(0, None, None)
+
+
+def symbol_name(name: str) -> str:
+    """Return `name` if it is safe as a symbol and as a file's name, else raise DataError."""
+    if not _SYMBOL.fullmatch(name):
+        raise DataError(
+            f"symbol name {name!r}: expected at most 64 letters, digits and . _ = ^ -, "
+            "not starting with a dot"
+        )
+    return name
+
+
+def symbols(paths: Paths, market: str) -> list[str]:
+    """Return the symbols that the store holds for a market, in order."""
+    folder = paths.bars(market)
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(
+        entry.name.removesuffix("" if entry.is_dir() else ".parquet")
+        for entry in entries
+        if not entry.name.startswith(".") and (entry.is_dir() or entry.suffix == ".parquet")
+    )
+
+
+def symbol_files(paths: Paths, market: str, symbol: str) -> list[Path]:
+    """Return the files that hold a symbol, in the order of time."""
+    whole = paths.bars(market) / f"{symbol_name(symbol)}.parquet"
+    parts = sorted((paths.bars(market) / symbol).glob("[0-9]*.parquet"))
+    return [whole, *parts] if whole.is_file() else parts
+
+
+def known_by(
+    timestamps: "pd.Series[pd.Timestamp]", as_of: pd.Timestamp, config: MarketConfig
+) -> "pd.Series[bool]":
+    """Return which rows a night knows: bars closed, surfaces taken, at or before `as_of`."""
+    return timestamps <= as_of - _delay(config)
+
+
+def night_of(last: pd.Timestamp, config: MarketConfig) -> pd.Timestamp:
+    """Return the first night that knows the row at `last`: the midnight UTC at or after it."""
+    return (last + _delay(config)).ceil("D")
+
+
+def read_bars(
+    paths: Paths,
+    market: str,
+    symbol: str,
+    *,
+    as_of: pd.Timestamp,
+    config: MarketConfig,
+    quarantined: bool = True,
+) -> pd.DataFrame:
+    """Read what a night knows of a symbol, in order of time.
+
+    Args:
+        as_of: the night; later rows are left out, even if the store has them.
+        quarantined: drop the rows whose key is in quarantine; only validation sees them.
+
+    Returns:
+        Bars as `check_bars` gives them (index timestamp), or quotes as `check_surfaces` does
+        (column timestamp), perhaps no rows.
+
+    Raises:
+        DataError: the symbol is not stored, or a file of it cannot be read.
+    """
+    found = symbol_files(paths, market, symbol)
+    if not found:
+        raise DataError(f"{market}/{symbol}: no bars are stored: run ingest first")
+    frame = pd.concat([_read(path) for path in found], ignore_index=True)
+    frame = frame[known_by(frame["timestamp"], as_of, config)]
+    if quarantined:
+        frame = _without_quarantined(frame, paths.quarantine(market), symbol)
+    name = f"{market}/{symbol}"
+    if config.modality == "surface":
+        return check_surfaces(frame, symbol=name)
+    return check_bars(frame, symbol=name)
+
+
+def write_bars(
+    paths: Paths,
+    market: str,
+    symbol: str,
+    frame: pd.DataFrame,
+    timeframe: Timeframe,
+    modality: Modality,
+    *,
+    restated: Literal["keep", "refuse"] = "keep",
+) -> list[Path]:
+    """Add the rows whose keys the store lacks; return the files that changed.
+
+    Args:
+        frame: a frame that `check_bars` or `check_surfaces` accepts.
+        restated: what to do if rows that are stored have other values now: keep the stored ones
+            and say so, or refuse before anything is written.
+
+    Raises:
+        DataError: the frame, the name or a stored file is not acceptable.
+    """
+    name = f"{market}/{symbol}"
+    if modality == "surface":
+        rows = check_surfaces(frame, symbol=name)
+    else:
+        rows = check_bars(frame, symbol=name).reset_index()
+    merged: list[tuple[Path, pd.DataFrame]] = []
+    differing = 0
+    base = paths.bars(market) / symbol_name(symbol)
+    for path, part in _partitions(base, rows, timeframe, modality):
+        stored = _read(path) if path.is_file() else part.iloc[:0]
+        new = part[~_among(part, stored, KEYS[modality])]
+        differing += _differing(part, stored, KEYS[modality])
+        if len(new):
+            merged.append((path, _ordered(pd.concat([stored, new]), KEYS[modality])))
+    if differing and restated == "refuse":
+        raise DataError(
+            f"{name}: {differing} stored rows are not those the source makes now (other params "
+            f"or another version made them): use another home, or remove {paths.bars(market)}"
+        )
+    if differing:
+        log.warning("%s: %d rows differ from the source now; stored ones stay", name, differing)
+    return [path for path, content in merged if write_parquet(path, content)]
+
+
+def extent(paths: Paths, market: str, config: MarketConfig, as_of: pd.Timestamp) -> Extent:
+    """Return number, first and last timestamp of the stored rows that a night knows.
+
+    Read from the files' footers, but for files that reach past the night.
+    """
+    bars = 0
+    times: list[pd.Timestamp] = []
+    for symbol in symbols(paths, market):
+        for path in symbol_files(paths, market, symbol):
+            part = _footer(path)
+            if part.last is not None and part.last > as_of - _delay(config):
+                stamps = _read(path, ["timestamp"])["timestamp"]
+                stamps = stamps[known_by(stamps, as_of, config)]
+                known = Extent(len(stamps), stamps.min(), stamps.max())
+                part = known if len(stamps) else _NOTHING
+            bars += part.bars
+            times += [time for time in (part.first, part.last) if time is not None]
+    return Extent(bars, min(times), max(times)) if times else _NOTHING
+
+
+def market_as_of(
+    paths: Paths, market: str, config: MarketConfig, as_of: pd.Timestamp
+) -> pd.Timestamp:
+    """Return where a market ends for a night: `as_of`, or earlier if its bars end before."""
+    last = extent(paths, market, config, as_of).last
+    return as_of if last is None else min(as_of, night_of(last, config))
+
+
+def _delay(config: MarketConfig) -> pd.Timedelta:
+    if config.modality == "surface":
+        return pd.Timedelta(0)
+    return Timeframe.parse(config.timeframe).delta
+
+
+def _partitions(
+    base: Path, rows: pd.DataFrame, timeframe: Timeframe, modality: Modality
+) -> Iterator[tuple[Path, pd.DataFrame]]:
+    if modality == "surface" or not timeframe.is_intraday:
+        yield base.with_name(f"{base.name}.parquet"), rows
+        return
+    length = "%Y-%m" if timeframe.seconds <= 60 else "%Y"
+    unit = "M" if timeframe.seconds <= 60 else "Y"
+    period = rows["timestamp"].dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
+    for value in np.unique(period):
+        yield base / f"{pd.Timestamp(value).strftime(length)}.parquet", rows[period == value]
+
+
+def _ordered(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    # stable, so that duplicates keep the order they came in and every run gives the same bytes
+    names = ["timestamp", *COLUMNS, *OPTIONAL, "tenor", "delta", "iv"]
+    kept = [name for name in names if name in rows.columns]
+    return rows.sort_values(keys, kind="stable", ignore_index=True)[kept]
+
+
+def _among(
+    rows: pd.DataFrame, others: pd.DataFrame, keys: list[str]
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Return which rows have a key that is among the others' (a missing delta equals another)."""
+    found = rows[keys].merge(others[keys].drop_duplicates(), how="left", on=keys, indicator="in")
+    return (found["in"] == "both").to_numpy()
+
+
+def _differing(part: pd.DataFrame, stored: pd.DataFrame, keys: list[str]) -> int:
+    """Count the rows that both have, with other values."""
+    shared = [name for name in part.columns if name in stored.columns]
+    ours = _ordered(stored[_among(stored, part, keys)], keys)[shared]
+    theirs = _ordered(part[_among(part, stored, keys)], keys)[shared]
+    if len(ours) != len(theirs):
+        return abs(len(ours) - len(theirs))
+    same = (ours == theirs) | (ours.isna() & theirs.isna())
+    return int((~same.all(axis=1)).sum())
+
+
+def _without_quarantined(frame: pd.DataFrame, path: Path, symbol: str) -> pd.DataFrame:
+    if not path.is_file():
+        return frame
+    bad = pq.read_table(path, filters=[("symbol", "==", symbol)]).to_pandas()
+    keys = [key for key in KEYS["surface"] if key in frame.columns and key in bad.columns]
+    bad = bad[keys].astype({key: frame[key].dtype for key in keys})
+    return frame[~_among(frame, bad, keys)]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    try:
+        frame: pd.DataFrame = pq.ParquetFile(path).read(columns=columns).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: the stored file cannot be read ({error}): remove it and run ingest again"
+        ) from None
+    return frame
+
+
+def _footer(path: Path) -> Extent:
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: the stored file cannot be read ({error}): remove it and run ingest again"
+        ) from None
+    place = footer.schema.names.index("timestamp")
+    groups = [footer.row_group(i).column(place).statistics for i in range(footer.num_row_groups)]
+    if not footer.num_rows:
+        return _NOTHING
+    first = min(pd.Timestamp(group.min) for group in groups)
+    return Extent(footer.num_rows, first, max(pd.Timestamp(group.max) for group in groups))
