@@ -32,6 +32,7 @@ __all__ = [
     "bayes_accuracy",
     "simulate",
     "simulate_arrays",
+    "surfaces",
     "symbol_names",
     "timestamps",
 ]
@@ -58,12 +59,12 @@ class SimulatedArrays(NamedTuple):
     """P paths of N steps in memory.
 
     Attributes:
-        values: (P, N, 7) bars in the order of `QUOTED`, or (P, N, 3, 10) iv by tenor and delta.
+        paths: (P, N, 7) bars in the order of `QUOTED`, or (P, N, 3, 10) iv by tenor and delta.
         probability: (P, N) that the return of the *next* bar is up, given bars up to this one.
         law: (P,) index into `EXPERT_IDS` of the law each path follows.
     """
 
-    values: Floats
+    paths: Floats
     probability: Floats
     law: NDArray[np.int8]
 
@@ -223,7 +224,7 @@ def _path(market: str, symbol: str, n: int, seed: int, mixed_share: float) -> _P
     if _is_surface(home):
         e = _standard_t(draws("size"), home.df, n)
         q, x, p = follow_surface(home, e, draws("sign").random(n), draws("coin").random(n))
-        return _Path(_surfaces(q, x), p[1:], home.expert_id)
+        return _Path(surfaces(q, x), p[1:], home.expert_id)
     law = _followed(home, draws("law"), mixed_share)
     z_path = draws("path").standard_normal()
     level = law.level / np.sqrt(home.bars_a_day) * np.exp(0.22 * z_path)
@@ -259,7 +260,7 @@ def _followed(home: Law, draws: np.random.Generator, mixed_share: float) -> Law:
     return others[int(which * len(others))] if mixed < mixed_share else home
 
 
-def _surfaces(q: Floats, x: Floats) -> Floats:
+def surfaces(q: Floats, x: Floats) -> Floats:
     """Return iv (N, 3, 10) of smiles with curvature q (N,) and level x (N,)."""
     smile = -0.06 * MONEYNESS + q[:, None] * MONEYNESS**2  # (N, 10)
     iv = 0.25 + 0.1 * x[:, None, None] + TENOR_FACTOR[:, None] * smile[:, None, :]

@@ -37,7 +37,7 @@ class SimulatedSource:
     def fetch(
         self, market: str, symbol: str, *, start: pd.Timestamp | None, as_of: pd.Timestamp
     ) -> pd.DataFrame:
-        """Return the raw rows of a symbol from `start` (None: the first) to what `as_of` knows.
+        """Return the raw rows of a symbol after `start` (None: all) known by `as_of`.
 
         Raises:
             DataError: naming a symbol that the market does not have.
@@ -49,7 +49,7 @@ class SimulatedSource:
                 f"{', '.join(made) or 'none'}"
             )
         frame = made[symbol].frame
-        return frame if start is None else frame[frame["timestamp"] >= start].reset_index(drop=True)
+        return frame if start is None else frame[frame["timestamp"] > start].reset_index(drop=True)
 
     def truth(self, market: str, as_of: pd.Timestamp) -> pd.DataFrame:
         """Return symbol, timestamp, p and law of every bar or surface known at `as_of`.
