@@ -128,12 +128,13 @@ def version_of(client: MlflowClient, key: str) -> ModelVersion | None:
 def night_run(client: MlflowClient, name: str, key: str, tags: Mapping[str, str]) -> Iterator[Run]:
     """Open the run of one night and key; it ends FINISHED, or FAILED if the block raises.
 
-    Runs that an earlier, killed attempt at the same key left open are marked KILLED first.
+    Runs of the same key that are there already led to no version: whoever opens this one has
+    looked. They are what a killed night left, and are marked KILLED.
     """
     experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
-    text = f"tags.key = '{key}' and attributes.status = 'RUNNING'"
-    for left in client.search_runs([experiment], text):
-        client.set_terminated(left.info.run_id, "KILLED")
+    for left in client.search_runs([experiment], f"tags.key = '{key}'"):
+        if left.info.status in ("RUNNING", "FINISHED"):
+            client.set_terminated(left.info.run_id, "KILLED")
     run = client.create_run(experiment, tags={**tags, "key": key}, run_name=name)
     status = "FAILED"
     try:
@@ -146,7 +147,7 @@ def night_run(client: MlflowClient, name: str, key: str, tags: Mapping[str, str]
 
 
 def register_version(
-    client: MlflowClient, run: Run, model: Any, tags: Mapping[str, str]
+    client: MlflowClient, run: Run, model: Any, tags: Mapping[str, str], description: str
 ) -> ModelVersion:
     """Register a logged model with its tags in one transaction, and return its version."""
     return client.create_model_version(
@@ -155,6 +156,7 @@ def register_version(
         run_id=run.info.run_id,
         model_id=model.model_id,
         tags=dict(tags),
+        description=description,
     )
 
 

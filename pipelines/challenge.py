@@ -1,0 +1,101 @@
+"""Ask the champion about tonight's test rows, in a process of its own.
+
+- Rows are kept from the champion's own first test session on: before it lie sessions that it
+  trained on or was calibrated on.
+- Each symbol comes with the bars that a full answer needs: 320 bars and 31 whole sessions before
+  the first row asked for, so that windows, fingerprints and vol30 are those of a long history.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+
+from atlas.bars import Timeframe
+from atlas.calendars import session_days
+from atlas.config import ATLASConfig, MarketConfig
+from atlas.errors import ModelError
+from pipelines import launch, store, tracking
+from pipelines.paths import Paths
+
+__all__ = ["BARS_BEFORE", "SESSIONS_BEFORE", "first_sessions", "frames", "predict", "unseen"]
+
+BARS_BEFORE = 320
+SESSIONS_BEFORE = 31  # 30 completed ones and the one the first row lies in
+
+
+def first_sessions(version: ModelVersion) -> dict[str, int]:
+    """Return the first test session of each market of a version, days since 1970-01-01."""
+    days: dict[str, int] = json.loads(version.tags.get("first_test", "{}"))
+    return days
+
+
+def unseen(rows: pd.DataFrame, first: dict[str, int]) -> pd.DataFrame:
+    """Keep the rows in sessions that a model with these first test sessions has not seen.
+
+    Markets that the model does not know are left out.
+    """
+    start = rows["market"].map(first)
+    return rows[rows["session"] >= start].reset_index(drop=True)
+
+
+def predict(
+    paths: Paths, config: ATLASConfig, rows: pd.DataFrame, version: str, as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """Return market, symbol, timestamp, probability of the bars that the version answers.
+
+    Args:
+        rows: market, symbol, timestamp of the bars asked for.
+        version: of the registered model.
+        as_of: the night; no bar known after it is handed over.
+
+    Raises:
+        ModelError: the version cannot be loaded or fails; its last lines are in the message.
+    """
+    frame = frames(paths, config, rows, as_of)
+    with tempfile.TemporaryDirectory() as scratch:
+        asked, answered = Path(scratch) / "asked.parquet", Path(scratch) / "answered.parquet"
+        frame.to_parquet(asked, index=False)
+        command = [sys.executable, "-m", "pipelines.score"]
+        command += ["--tracking-uri", paths.tracking_uri]
+        command += ["--model-uri", f"models:/{tracking.MODEL}/{version}"]
+        command += ["--frame", str(asked), "--out", str(answered)]
+        environment = launch.child_environment(config.training.threads)
+        for _ in launch.stream(command, environment, f"version {version}"):
+            pass
+        if not answered.is_file():
+            raise ModelError(f"version {version} of {tracking.MODEL} wrote no predictions")
+        answers = pd.read_parquet(answered)
+    answers = answers[~answers["abstain"]]
+    return answers[["market", "symbol", "timestamp", "probability"]].reset_index(drop=True)
+
+
+def frames(
+    paths: Paths, config: ATLASConfig, rows: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame:
+    """Collect the long frame that answers `rows`, with the column `since` of `pipelines.score`."""
+    parts = []
+    for market, symbol in rows[["market", "symbol"]].drop_duplicates().itertuples(index=False):
+        own = rows[(rows["market"] == market) & (rows["symbol"] == symbol)]
+        settings = config.markets[market]
+        bars = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
+        tail = _tail(bars.reset_index(), settings, own["timestamp"].min())
+        parts.append(tail.assign(market=market, symbol=symbol))
+    frame = pd.concat(parts, ignore_index=True)
+    since = rows.groupby("market")["timestamp"].min()
+    return frame.assign(since=frame["market"].map(since))
+
+
+def _tail(bars: pd.DataFrame, settings: MarketConfig, first: pd.Timestamp) -> pd.DataFrame:
+    """Drop what is not needed to answer from `first` on; surfaces have many rows a time."""
+    times = pd.DatetimeIndex(bars["timestamp"].drop_duplicates())
+    days = session_days(times, settings.calendar, Timeframe.parse(settings.timeframe))
+    reach = max(int(times.searchsorted(first)) - BARS_BEFORE, 0)
+    known = np.unique(days)
+    start = known[max(int(np.searchsorted(known, days[reach])) - SESSIONS_BEFORE, 0)]
+    tail: pd.DataFrame = bars.loc[bars["timestamp"] >= times[np.searchsorted(days, start)]]
+    return tail

@@ -1,0 +1,150 @@
+"""Pack a trained variant as an MLflow model that needs nothing but itself to predict.
+
+- "Models from code": pipelines/model.py is copied in and run at load time, beside the atlas/ that
+  the weights were trained with. Weights are safetensors; there is no pickle.
+- manifest.json holds the digest of every file the model reads; model.py checks them at load.
+- The requirements are what prediction imports, at the versions that trained it, and no more: no
+  Airflow, no DVC, no Great Expectations.
+"""
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
+
+from atlas.bars import OPTIONAL, PRICES
+from atlas.catalogue import EXPERT_IDS
+from atlas.errors import ModelError
+from pipelines.files import digest
+from pipelines.paths import PROJECT, Paths
+from pipelines.tracking import MODEL
+
+__all__ = ["FILES", "REQUIREMENTS", "card", "example", "log", "signature"]
+
+FILES = ("model.safetensors", "config.json")
+REQUIREMENTS = (  # the distributions that `import atlas.serving` and a prediction load
+    "exchange-calendars",
+    "mlflow",
+    "numba",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "safetensors",
+    "torch",
+)
+
+
+def log(paths: Paths, variant: str, tags: Mapping[str, str]) -> Any:
+    """Log the variant's files as a model of the active run; return MLflow's description of it.
+
+    Raises:
+        ModelError: a file of the trained variant is missing.
+    """
+    folder = paths.model(variant)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{folder}: expected {', '.join(FILES)}; {', '.join(missing)} is missing: run "
+            f"`python -m pipelines train --variant {variant}` first"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        manifest = Path(scratch) / "manifest.json"
+        manifest.write_text(json.dumps({name: digest(folder / name) for name in FILES}, indent=2))
+        return mlflow.pyfunc.log_model(
+            name=MODEL,
+            python_model=str(PROJECT / "pipelines" / "model.py"),
+            code_paths=[str(PROJECT / "atlas")],
+            artifacts={
+                "weights": str(folder / FILES[0]),
+                "config": str(folder / FILES[1]),
+                "manifest": str(manifest),
+            },
+            signature=signature(),
+            input_example=example(),
+            pip_requirements=requirements(),
+            metadata=dict(tags),
+        )
+
+
+def signature() -> ModelSignature:
+    """Return what goes in, what may be asked, and what comes out.
+
+    Time stamps may carry a zone and volume may be whole numbers, which MLflow's types refuse, so
+    those two are left to the library's own check.
+    """
+    numbers = [*PRICES, *OPTIONAL, "tenor", "delta", "iv"]
+    free = AnyType()  # type: ignore[no-untyped-call]
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, "market"),
+        ColSpec(DataType.string, "symbol"),
+        ColSpec(free, "timestamp"),
+        ColSpec(free, "volume", required=False),
+        *(ColSpec(DataType.double, name, required=False) for name in numbers),
+    ]
+    params = [
+        ParamSpec("every_bar", DataType.boolean, default=False),
+        ParamSpec("since", DataType.string, default=""),
+        ParamSpec("now", DataType.string, default=""),
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
+        *(ColSpec(DataType.string, name) for name in ("market", "symbol")),
+        *(ColSpec(DataType.datetime, name) for name in ("timestamp", "as_of")),
+        *(ColSpec(DataType.string, name) for name in ("kind", "expert_ids", "reason")),
+        *(ColSpec(DataType.string, name) for name in ("model_version",)),
+        ColSpec(DataType.long, "horizon"),
+        *(ColSpec(DataType.double, name) for name in ("probability", "volatility", "data_age_s")),
+        *(ColSpec(DataType.double, f"gate_{name}") for name in EXPERT_IDS),
+        ColSpec(DataType.boolean, "abstain"),
+    ]
+    return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))
+
+
+def example() -> pd.DataFrame:
+    """Return a frame to copy: two days of one stock, in the form that `predict` takes."""
+    days = pd.date_range("2026-11-18", periods=2, freq="D")
+    close = np.array([101.0, 102.0])
+    return pd.DataFrame(
+        {
+            "market": "equity_daily",
+            "symbol": "EXAMPLE",
+            "timestamp": days,
+            "open": close - 0.5,
+            "high": close + 1,
+            "low": close - 1,
+            "close": close,
+            "volume": 1e6,
+        }
+    )
+
+
+def requirements() -> list[str]:
+    """Return the pinned requirements of prediction."""
+    # a local version label, as in torch's +cpu, names a build that no index may have
+    versions = {name: importlib.metadata.version(name).split("+")[0] for name in REQUIREMENTS}
+    return [f"{name}=={version}" for name, version in versions.items()]
+
+
+def card(tags: Mapping[str, str], losses: Mapping[str, float]) -> str:
+    """Return the model card, as Markdown."""
+    chosen = ", ".join(f"{name} {loss:.5f}" for name, loss in sorted(losses.items()))
+    return f"""\
+**{tags["variant"]}**, trained on the night of {tags["as_of"]} (source: {tags["source"]}).
+
+- Data version {tags["data_version"]}; commit {tags["git_commit"]}, dirty: {tags["git_dirty"]}.
+- Validation log-loss, mean over markets: {chosen}.
+- Input: one long frame, `market, symbol, timestamp` and the columns of bars or of surfaces; the
+  last 320 bars of a symbol are enough (and 30 sessions where vol30 should not be a short one).
+- Output: a calibrated probability that the target rises, volatility, gate weights, and `abstain`
+  with its reason where nothing should be said.
+- Use: research on the markets it was trained on. Not advice; the benchmark table of the run says
+  how far each market's accuracy is from its base rate.
+"""

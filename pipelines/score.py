@@ -1,0 +1,65 @@
+"""Let a registered model predict in this process, with the code it was packaged with.
+
+Two versions cannot share a process: the second would run the first one's atlas. So promotion runs
+this module as a program. It imports nothing of atlas itself; loading the model puts the packaged
+code first on sys.path, and whether that code answered is checked afterwards.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read by MLflow while it is being imported
+
+import mlflow
+import pandas as pd
+
+__all__ = ["main", "score"]
+
+
+def score(model_uri: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Predict every bar that was asked for.
+
+    Args:
+        model_uri: MLflow's address of the model.
+        frame: the long frame of `predict`, with a column `since`: the first bar of the row's
+            market that is asked for.
+
+    Returns:
+        The predictions of all markets, one row a bar.
+    """
+    model = mlflow.pyfunc.load_model(model_uri)
+    parts = [
+        model.predict(
+            rows.drop(columns="since").reset_index(drop=True),
+            params={"every_bar": True, "since": rows["since"].iloc[0].isoformat()},
+        )
+        for _, rows in frame.groupby("market", sort=True)
+    ]
+    predictions: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return predictions
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read a frame, score it, write the predictions; return the exit code."""
+    parser = argparse.ArgumentParser(description="Score bars with a registered model.")
+    parser.add_argument("--tracking-uri", required=True)
+    parser.add_argument("--model-uri", required=True)
+    parser.add_argument("--frame", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    mlflow.set_tracking_uri(given.tracking_uri)
+    mlflow.set_registry_uri(given.tracking_uri)
+    if "atlas" in sys.modules:
+        raise RuntimeError("atlas was imported before the model: it would run this checkout's code")
+    predictions = score(given.model_uri, pd.read_parquet(given.frame))
+    code = Path(sys.modules["atlas"].__file__ or "").resolve().parent
+    if code == Path(__file__).resolve().parent.parent / "atlas":
+        raise RuntimeError(f"{given.model_uri} ran {code}, not the code it was packaged with")
+    predictions.to_parquet(given.out, index=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
