@@ -1,0 +1,335 @@
+"""The fingerprint of a market: eleven causal statistics a bar, the gate's only view of the data.
+
+Row t reads bars up to t. A long history is worked through in blocks that stay in the processor's
+cache; each formula reads no further back than its window, so that neither the blocks nor the start
+of the data show in the result: the last row of a tail of `LOOKBACK` bars equals the same row of the
+whole history bit for bit, given `session_sums` for vol30, which alone reaches back 30 sessions.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from atlas import formulas, nulls
+from atlas.bars import Timeframe, adjusted, check_bars
+from atlas.calendars import has_close, session_days
+from atlas.errors import DataError, SurfacesError
+from atlas.rolling import Floats, compiled, window_sum
+from atlas.stats import HURST_WINDOW, log_or_nan
+from atlas.surfaces import atm_iv, skew_iv
+
+__all__ = [
+    "FINGERPRINT_COLUMNS",
+    "FINGERPRINT_FLAGS",
+    "LOOKBACK",
+    "VOL_SESSIONS",
+    "fingerprint",
+    "fingerprint_surfaces",
+    "latest",
+    "session_sums",
+]
+
+FINGERPRINT_COLUMNS = (
+    "vol30",
+    "trend_r2",
+    "trend_r2_null",
+    "hurst",
+    "hurst_null",
+    "spread",
+    "volume_z",
+    "turnover_z",
+    "atr",
+    "kurtosis",
+    "skew_iv",
+)
+FINGERPRINT_FLAGS = ("vol30_short", "spread_estimated")
+LOOKBACK = HURST_WINDOW + 1  # bars that a live tail must hold
+VOL_SESSIONS = 30
+
+_WINDOW = 30  # bars of trend_r2, spread, volume_z, turnover_z and kurtosis
+_ATR_WINDOW = 14
+_BLOCK = 4_096  # bars worked on at a time
+_SEED_KEYS = ("vol30", "trend_r2", "hurst", "spread", "volume_z")
+_LOG_FOUR = math.log(4.0)
+_HURST_SCALE = 0.25 / math.log(2.0)
+_ROW = {name: row for row, name in enumerate(FINGERPRINT_COLUMNS)}
+
+Table = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Longs = npt.NDArray[np.int64]
+
+
+def fingerprint(
+    bars: pd.DataFrame,
+    timeframe: str = "1d",
+    *,
+    calendar: str = "24/7",
+    session_sums: pd.Series | None = None,
+) -> pd.DataFrame:
+    """Compute the fingerprint of every bar.
+
+    Args:
+        bars: open, high, low, close, optional volume, bid, ask, turnover, adj_close, in order of
+            `timestamp` (column or index, UTC open of the bar). Adjusted by adj_close here.
+        timeframe: length of a bar, such as `1min`.
+        calendar: names the sessions of vol30, such as `XNYS`.
+        session_sums: what `session_sums` returned for sessions before these bars (or that they
+            hold only in part), so that a tail of `LOOKBACK` bars has the vol30 of a long history.
+
+    Returns:
+        One row per bar, index as `bars`, float32, NaN where undefined:
+
+        - vol30: root mean of the squared log returns' sums of the last 30 completed sessions,
+          overnight included, fraction per day. A daily bar completes its session; an intraday bar
+          reads the sessions before its own. Sessions with an unknown return do not count; with
+          fewer than 30 it is the mean of those there are, and `vol30_short` is set;
+        - trend_r2: R² of log close on time, 30 bars; trend_r2_null: P(a random walk's ≤ this);
+        - hurst: see `atlas.stats.hurst_exp`, 256 returns; hurst_null: P(a random walk's ≤ this);
+        - spread: mean of 30 bars, fraction; `spread_estimated` where it is not from bid and ask;
+        - volume_z, turnover_z: z-score of the log in the last 30 bars (turnover is close × volume
+          where it is not given; a volume of 0 has no log);
+        - atr: mean true range of 14 bars over close; kurtosis: Pearson, 30 log returns;
+        - skew_iv: NaN for bars.
+
+    Raises:
+        BarsError: if a column is missing; DataError: if timestamps do not ascend.
+    """
+    step = Timeframe.parse(timeframe)
+    raw = check_bars(bars)
+    stamps = _ascending(pd.DatetimeIndex(raw.index))
+    columns = _bar_columns(raw)
+    days = session_days(stamps, calendar, step)
+    tally = _Tally.begin(session_sums, days, step, calendar)
+    table, flags = _empty(len(raw))
+    for start, stop in _blocks(len(raw)):
+        first = max(0, start - HURST_WINDOW)
+        rows, done = slice(start, stop), slice(start - first, None)
+        block = {name: values[first:stop] for name, values in columns.items()}
+        x = log_or_nan(block["close"])
+        _vol_columns(x, days[first:stop], start - first, tally, table[:, rows], flags[:, rows])
+        _price_columns(x, done, table[:, rows])
+        _bar_only_columns(block, x, done, table[:, rows], flags[:, rows])
+    return _frame(table, flags, stamps)
+
+
+def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataFrame:
+    """Compute the fingerprint of every surface, with the columns of `fingerprint`.
+
+    Args:
+        timestamps: of the snapshots, ascending, (N,); each completes a session.
+        grid: implied volatility by tenor and strike, fraction, (N, 3, 9).
+
+    Returns:
+        vol30, trend_r2, hurst, kurtosis and the nulls of the nearest tenor's at-the-money iv taken
+        as a price; skew_iv, its 25-delta put iv − call iv as a fraction (.01 is one vol point).
+        The rest is NaN: a volatility index would pass for crypto.
+
+    Raises:
+        SurfacesError: if the lengths differ; DataError: if timestamps do not ascend.
+    """
+    if grid.ndim != 3 or len(timestamps) != grid.shape[0]:
+        raise SurfacesError(
+            f"fingerprint_surfaces: expected a grid ({len(timestamps)}, tenors, strikes), "
+            f"one surface a timestamp; got {grid.shape}"
+        )
+    stamps = _ascending(timestamps)
+    x = log_or_nan(atm_iv(grid))
+    table, flags = _empty(len(stamps))
+    days = np.arange(len(stamps), dtype=np.int64)
+    _vol_columns(x, days, 0, _Tally.empty(completes=True), table, flags)
+    _price_columns(x, slice(None), table)
+    table[_ROW["skew_iv"]] = skew_iv(grid)
+    return _frame(table, flags, stamps)
+
+
+def latest(df: pd.DataFrame, timeframe: str = "1d") -> dict[str, float]:
+    """Return the newest bar's vol30, trend_r2, hurst, spread and volume_z, as the seed's `fp`."""
+    last = fingerprint(df, timeframe).iloc[-1] if len(df) else pd.Series(dtype=float)
+    return {key: float(last.get(key, np.nan)) for key in _SEED_KEYS}
+
+
+def session_sums(bars: pd.DataFrame, timeframe: str = "1d", *, calendar: str = "24/7") -> pd.Series:
+    """Sum the squared log returns of each completed session, overnight included.
+
+    Args:
+        bars, timeframe, calendar: as `fingerprint`.
+
+    Returns:
+        Sums by session (int64 days since 1970-01-01, ascending), NaN where a return of the session
+        is unknown, as in the first. The last session of intraday bars may go on and is left out.
+        The last `VOL_SESSIONS` are what a live tail needs.
+    """
+    step = Timeframe.parse(timeframe)
+    raw = check_bars(bars)
+    stamps = _ascending(pd.DatetimeIndex(raw.index))
+    days = session_days(stamps, calendar, step)
+    moves = formulas.differences(log_or_nan(_values(adjusted(raw)["close"])))
+    names, first = np.unique(days, return_index=True)
+    sums = np.add.reduceat(moves * moves, first) if len(days) else np.empty(0)
+    done = len(names) - step.is_intraday if len(names) else 0
+    index = pd.Index(names[:done], name="session")
+    return pd.Series(_in_order(moves, first, sums)[:done], index=index, name="session_sum")
+
+
+class _Tally(NamedTuple):
+    """What vol30 remembers between blocks."""
+
+    state: Floats  # sum of the session under way, and its day
+    ring: Floats  # sums of the last 30 sessions, oldest first, NaN where unknown
+    known_days: Longs  # sessions whose sums were handed in
+    known_sums: Floats
+    completes: bool  # whether a bar is a whole session
+    days_per_bar: float  # 1, or a week's sessions
+
+    @classmethod
+    def begin(cls, sums: pd.Series | None, days: Longs, step: Timeframe, calendar: str) -> "_Tally":
+        week = step.seconds / (7 * 86_400)
+        tally = cls.empty(completes=not step.is_intraday)
+        if week * 7 > 1:
+            tally = tally._replace(days_per_bar=week * (5 if has_close(calendar) else 7))
+        if sums is None or sums.empty or days.size == 0:
+            return tally
+        sums = sums.sort_index()
+        names, values = sums.index.to_numpy(np.int64), sums.to_numpy(np.float64)
+        before = values[names < days[0]][-VOL_SESSIONS:]
+        tally.ring[VOL_SESSIONS - before.size :] = before
+        return tally._replace(known_days=names, known_sums=values)
+
+    @classmethod
+    def empty(cls, *, completes: bool) -> "_Tally":
+        none = np.empty(0)
+        ring = np.full(VOL_SESSIONS, np.nan)
+        return cls(np.array([0.0, -1.0]), ring, none.astype(np.int64), none, completes, 1.0)
+
+
+@compiled
+def _session_vol(
+    x: Floats, days: Longs, start: int, tally: _Tally, out: Table, short: Flags
+) -> None:
+    ring, total, day = tally.ring, tally.state[0], np.int64(tally.state[1])
+    value, count = _root_mean(ring, tally.days_per_bar)
+    for t in range(start, x.size):
+        move = x[t] - x[t - 1] if t > 0 else np.nan
+        if days[t] != day:
+            if day >= 0 and not tally.completes:
+                _push(ring, day, total, tally.known_days, tally.known_sums)
+                value, count = _root_mean(ring, tally.days_per_bar)
+            total, day = 0.0, days[t]
+        total += move * move
+        if tally.completes:
+            _push(ring, day, total, tally.known_days, tally.known_sums)
+            value, count = _root_mean(ring, tally.days_per_bar)
+        out[t - start] = value
+        short[t - start] = count < ring.size
+    tally.state[0], tally.state[1] = total, day
+
+
+@compiled
+def _push(ring: Floats, day: np.int64, total: float, known_days: Longs, known_sums: Floats) -> None:
+    place = np.searchsorted(known_days, day)
+    if place < known_days.size and known_days[place] == day:
+        total = known_sums[place]
+    for i in range(ring.size - 1):
+        ring[i] = ring[i + 1]
+    ring[-1] = total
+
+
+@compiled
+def _root_mean(ring: Floats, days_per_bar: float) -> tuple[float, int]:
+    total, count = 0.0, 0
+    for value in ring:
+        if np.isfinite(value):
+            total, count = total + value, count + 1
+    return (np.sqrt(total / (count * days_per_bar)) if count else np.nan), count
+
+
+@compiled
+def _in_order(moves: Floats, first: Longs, out: Floats) -> Floats:
+    """Sum squared moves from each `first` to the next, one after the other as `_session_vol`."""
+    for k in range(first.size):
+        stop = first[k + 1] if k + 1 < first.size else moves.size
+        total = 0.0
+        for t in range(first[k], stop):
+            total += moves[t] * moves[t]
+        out[k] = total
+    return out
+
+
+def _vol_columns(
+    x: Floats, days: Longs, start: int, tally: _Tally, table: Table, flags: Flags
+) -> None:
+    _session_vol(x, days, start, tally, table[_ROW["vol30"]], flags[0])
+
+
+def _price_columns(x: Floats, done: slice, table: Table) -> None:
+    r2 = formulas.r_squared(x, _WINDOW)[done]
+    ratio, error = formulas.variance_ratio(x, HURST_WINDOW)
+    with np.errstate(divide="ignore"):
+        log_ratio = np.log(ratio[done])
+    table[_ROW["trend_r2"]] = r2
+    table[_ROW["trend_r2_null"]] = nulls.trend_null(r2)
+    table[_ROW["hurst"]] = np.clip(log_ratio * _HURST_SCALE, 0.0, 1.0)
+    table[_ROW["hurst_null"]] = nulls.ratio_null(log_ratio - _LOG_FOUR, error[done])
+    table[_ROW["kurtosis"]] = formulas.pearson_kurtosis(formulas.differences(x), _WINDOW)[done]
+
+
+def _bar_only_columns(
+    block: dict[str, Floats], x: Floats, done: slice, table: Table, flags: Flags
+) -> None:
+    high, low, close = block["high"], block["low"], block["close"]
+    ranges = formulas.true_range(high, low, close)
+    atr = window_sum(ranges, _ATR_WINDOW)[done] / (_ATR_WINDOW * close[done])
+    table[_ROW["atr"]] = atr
+    for name in ("volume", "turnover"):
+        table[_ROW[f"{name}_z"]] = formulas.rescaled(log_or_nan(block[name]), _WINDOW)[done]
+    spread = np.full(x.size, np.nan)
+    if "quoted" in block:
+        spread = window_sum(block["quoted"], _WINDOW) / _WINDOW
+    absent = ~np.isfinite(spread)
+    if absent[done].any():
+        estimate = formulas.corwin_schultz(log_or_nan(high), log_or_nan(low), x)
+        spread = np.where(absent, window_sum(estimate, _WINDOW) / _WINDOW, spread)
+        flags[1] = (absent & np.isfinite(spread))[done]
+    table[_ROW["spread"]] = spread[done]
+
+
+def _bar_columns(raw: pd.DataFrame) -> dict[str, Floats]:
+    prices = adjusted(raw)
+    columns = {name: _values(prices[name]) for name in ("high", "low", "close")}
+    columns["volume"] = _values(raw["volume"])
+    given = raw["turnover"] if "turnover" in raw else raw["close"] * raw["volume"]
+    columns["turnover"] = _values(given)
+    if "bid" in raw and "ask" in raw:
+        columns["quoted"] = _values((raw["ask"] - raw["bid"]) / (0.5 * (raw["ask"] + raw["bid"])))
+    return columns
+
+
+def _values(column: pd.Series) -> Floats:
+    return np.ascontiguousarray(column.to_numpy(dtype=np.float64))
+
+
+def _blocks(n: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, n, _BLOCK):
+        yield start, min(start + _BLOCK, n)
+
+
+def _empty(n: int) -> tuple[Table, Flags]:
+    table = np.full((len(FINGERPRINT_COLUMNS), n), np.nan, dtype=np.float32)
+    return table, np.zeros((len(FINGERPRINT_FLAGS), n), dtype=np.bool_)
+
+
+def _frame(table: Table, flags: Flags, index: pd.DatetimeIndex) -> pd.DataFrame:
+    frame = pd.DataFrame(table.T, index=index, columns=list(FINGERPRINT_COLUMNS), copy=False)
+    for name, values in zip(FINGERPRINT_FLAGS, flags, strict=True):
+        frame[name] = values
+    return frame
+
+
+def _ascending(stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    if not stamps.is_monotonic_increasing or not stamps.is_unique:
+        raise DataError("fingerprint: expected timestamps in ascending order, each once: sort them")
+    return stamps
