@@ -1,0 +1,95 @@
+"""Draw the benchmark table: as text for terminals and files, as a page with intervals.
+
+Text is made by rich, so a terminal gets colors and a file or a log gets plain lines.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from rich.console import Console
+from rich.table import Table
+
+from atlas.benchmark import HEADINGS, text_rows
+
+__all__ = ["WIDTH", "accuracy_page", "blocks", "caption", "table_text"]
+
+WIDTH = 120  # columns of the written text
+_COLORS = {"moe_rule": "#1f77b4", "moe_mlp": "#0b3d91", "cnn": "#6baed6"}
+
+
+def blocks(table: pd.DataFrame) -> list[Table]:
+    """Return a rich table for each market, the mean over markets last."""
+    return [_block(table, str(market)) for market in dict.fromkeys(table["market"])]
+
+
+def table_text(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
+    """Return the table as plain text, WIDTH columns at most."""
+    file = io.StringIO()
+    console = Console(file=file, width=WIDTH, color_system=None, force_terminal=False)
+    console.print(caption(heading))
+    for block in blocks(table):
+        console.print(block)
+    return file.getvalue()
+
+
+def caption(heading: Mapping[str, Any]) -> str:
+    """Say in a line what the table's figures are."""
+    return (
+        f"Night {heading['as_of']}, source {heading['source']}: per cent of test windows; "
+        f"± half the {heading['confidence']:.0%} interval from resampled sessions; seed: a claim"
+    )
+
+
+def accuracy_page(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
+    """Return an HTML page: accuracy with intervals per market, base rate and seed's figure."""
+    markets = list(dict.fromkeys(table["market"]))
+    figure = make_subplots(rows=(len(markets) + 1) // 2, cols=2, subplot_titles=markets)
+    for place, market in enumerate(markets):
+        own = table[table["market"] == market]
+        row, column = place // 2 + 1, place % 2 + 1
+        for trace in _traces(own):
+            figure.add_trace(trace, row=row, col=column)
+        base = 100 * float(own["base_rate"].iloc[0])
+        figure.add_hline(y=base, line_dash="dash", line_color="#888", row=row, col=column)
+    figure.update_layout(
+        title=f"Accuracy, per cent. {caption(heading)}; dashed: base rate, diamond: seed",
+        height=320 * ((len(markets) + 1) // 2),
+        showlegend=False,
+        template="plotly_white",
+    )
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True, div_id="accuracy")
+    return page
+
+
+def _traces(own: pd.DataFrame) -> list[Any]:
+    shares = 100 * own[["accuracy", "accuracy_low", "accuracy_high", "seed_figure"]]
+    above = (shares["accuracy_high"] - shares["accuracy"]).clip(upper=100)
+    below = (shares["accuracy"] - shares["accuracy_low"]).clip(upper=100)
+    ours = go.Scatter(
+        x=own["model"].tolist(),
+        y=shares["accuracy"].tolist(),
+        error_y={"type": "data", "array": above.tolist(), "arrayminus": below.tolist()},
+        mode="markers",
+        marker={"size": 9, "color": [_COLORS.get(name, "#444") for name in own["model"]]},
+    )
+    claimed = own["seed_figure"].notna()
+    seed = go.Scatter(
+        x=own.loc[claimed, "model"].tolist(),
+        y=shares.loc[claimed, "seed_figure"].tolist(),
+        mode="markers",
+        marker={"size": 9, "color": "#d62728", "symbol": "diamond-open"},
+    )
+    return [ours, seed]
+
+
+def _block(table: pd.DataFrame, market: str) -> Table:
+    block = Table(title=market, title_justify="left", title_style="bold", expand=False)
+    for place, name in enumerate(HEADINGS):
+        block.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
+    for cells in text_rows(table, market):
+        block.add_row(*cells)
+    return block
