@@ -243,14 +243,24 @@ def _path(market: str, symbol: str, n: int, seed: int, mixed_share: float) -> _P
         close * (1 - half),
         close * (1 + half),
     ]
-    decimals = [0 if name == "volume" else 4 for name in QUOTED]
-    rounded = [np.round(column, d) for column, d in zip(columns, decimals, strict=True)]
-    return _Path(np.stack(rounded, axis=1), p[1:], law.expert_id)
+    written = [
+        _whole(column) if name == "volume" else np.round(column, 4)
+        for name, column in zip(QUOTED, columns, strict=True)
+    ]
+    return _Path(np.stack(written, axis=1), p[1:], law.expert_id)
 
 
 def _standard_t(draws: np.random.Generator, df: float, n: int) -> Floats:
     e: Floats = draws.standard_t(df, n) / np.sqrt(df / (df - 2))
     return e
+
+
+def _whole(volume: Floats) -> Floats:
+    """Round to 1, and beyond 1e12 to 12 digits: there, 1 is near the last bit of a double."""
+    written = np.round(volume)
+    large = written >= 1e12
+    written[large] = [float(f"{v:.11e}") for v in written[large]]
+    return written
 
 
 def _followed(home: Law, draws: np.random.Generator, mixed_share: float) -> Law:

@@ -1,0 +1,284 @@
+"""Validate: a Great Expectations suite over a market's raw rows, failing closed.
+
+What it decides:
+
+- Rules are rows of data; a market gets those whose columns its rows have. Rules that compare rows
+  or columns read helper columns (`_measures`), so that every rule is one plain expectation.
+- A row that breaks a rule goes to quarantine by its key, with the reasons. All rows of a key that
+  comes twice go, as nobody can tell which is right. A bad row, a bad symbol never stops the rest.
+- The market fails if more than its `bad_share` of rows is bad, if every row of a symbol is, or if
+  a symbol cannot be read. What was found is written before it fails.
+- Bars that a calendar expects and that are missing are counted, never invented, and fail nothing.
+
+Great Expectations takes seconds to import, so that happens only where a suite runs.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from atlas.bars import PRICES, Timeframe
+from atlas.calendars import bar_opens, session_days, sessions
+from atlas.config import ATLASConfig, MarketConfig
+from atlas.errors import DataError, GateError
+from atlas.surfaces import DELTAS, TENORS
+from pipelines import store
+from pipelines.files import digest, write_json, write_parquet
+from pipelines.paths import Paths
+from pipelines.stamps import once
+
+__all__ = ["BAR_RULES", "SURFACE_RULES", "Rule", "run"]
+
+LARGEST = 1e300  # what is above it is infinite
+LARGEST_IV = 5.0  # 500 % a year
+DELTA_TOLERANCE = 1e-6  # deltas of some archives went through single precision
+
+
+class Rule(NamedTuple):
+    """One expectation of a suite: its name in reports, its class in GX, and its arguments."""
+
+    name: str
+    expectation: str
+    arguments: dict[str, Any]
+
+    @property
+    def columns(self) -> set[str]:
+        """The columns the rule reads."""
+        keys = ("column", "column_A", "column_B")
+        return {self.arguments[key] for key in keys if key in self.arguments}
+
+
+def _present(column: str) -> Rule:
+    return Rule(f"{column}_present", "ExpectColumnValuesToNotBeNull", {"column": column})
+
+
+def _between(name: str, column: str, low: float, high: float, *, above: bool = False) -> Rule:
+    limits = {"column": column, "min_value": low, "max_value": high, "strict_min": above}
+    return Rule(name, "ExpectColumnValuesToBeBetween", limits)
+
+
+def _at_least(name: str, column: str, other: str) -> Rule:
+    pair = {
+        "column_A": column,
+        "column_B": other,
+        "or_equal": True,
+        "ignore_row_if": "either_value_is_missing",
+    }
+    return Rule(name, "ExpectColumnPairValuesAToBeGreaterThanB", pair)
+
+
+def _common(*keys: str) -> tuple[Rule, ...]:
+    return (
+        _present("timestamp"),
+        Rule("key_unique", "ExpectCompoundColumnsToBeUnique", {"column_list": ["symbol", *keys]}),
+        _between("time_in_order", "seconds_since_previous", 0, LARGEST),
+        _between("known_by_night", "seconds_before_night", 0, LARGEST),
+    )
+
+
+BAR_RULES = (
+    *_common("timestamp"),
+    *(_present(price) for price in PRICES),
+    *(_between(f"{price}_positive", price, 0, LARGEST, above=True) for price in PRICES),
+    _between("adj_close_positive", "adj_close", 0, LARGEST, above=True),
+    _at_least("high_covers_open_and_close", "high", "body_high"),
+    _at_least("low_covers_open_and_close", "body_low", "low"),
+    _between("volume_not_negative", "volume", 0, LARGEST),
+    _at_least("spread_not_negative", "ask", "bid"),
+)
+SURFACE_RULES = (
+    *_common("timestamp", "tenor", "delta"),
+    _present("iv"),
+    _between("iv_positive_and_small", "iv", 0, LARGEST_IV, above=True),
+    _between("tenor_known", "tenor", 1, TENORS),
+    _between("delta_known", "delta_error", 0, DELTA_TOLERANCE),
+)
+
+
+def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) -> dict[str, Any]:
+    """Check the rows of a market that the night `as_of` knows; write quarantine and summary.
+
+    Returns:
+        market, symbols, rows, bad_rows, bad_share, bad_rows_by_rule, missing_bars,
+        short_sessions (symbol-sessions that lack a bar).
+
+    Raises:
+        GateError: too many rows are bad, a symbol is bad throughout or cannot be read, or there
+            is no row at all; it names the market, the rule, the share, the worst symbol and its
+            first bad timestamp.
+    """
+    settings = config.markets[market]
+    found = store.symbols(paths, market)
+    files = [path for symbol in found for path in store.symbol_files(paths, market, symbol)]
+    key = {
+        "as_of": as_of.isoformat(),
+        "market": settings.model_dump(mode="json"),
+        "files": {str(path.relative_to(paths.home)): digest(path) for path in files},
+    }
+    return once(
+        paths,
+        f"validate-{market}",
+        key,
+        lambda: [paths.quarantine(market), paths.validation(market)],
+        lambda: _validate(paths, settings, as_of, market, found),
+    )
+
+
+def _validate(
+    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbols: list[str]
+) -> dict[str, Any]:
+    rows, unreadable = _read(paths, settings, as_of, market, symbols)
+    rules = BAR_RULES if settings.modality == "chart" else SURFACE_RULES
+    batch = _measures(rows, settings, as_of)
+    broken = _broken(batch, [rule for rule in rules if rule.columns <= set(batch)], market)
+    bad = _reasons(rows, broken)
+    write_parquet(paths.quarantine(market), bad)
+    bad_rows = int(np.logical_or.reduce(list(broken.values())).sum())
+    summary = {
+        "market": market,
+        "symbols": len(symbols),
+        "rows": len(rows),
+        "bad_rows": bad_rows,
+        "bad_share": bad_rows / max(len(rows), 1),
+        "bad_rows_by_rule": {name: int(rows_broken.sum()) for name, rows_broken in broken.items()},
+        **_missing(rows, settings),
+    }
+    write_json(paths.validation(market), summary)
+    _gate(rows, broken, settings.bad_share, market, unreadable)
+    return summary
+
+
+def _read(
+    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbols: list[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read every symbol into one frame; a symbol that cannot be read becomes a message."""
+    frames, unreadable = [], []
+    for symbol in symbols:
+        try:
+            frame = store.read_bars(
+                paths, market, symbol, as_of=as_of, config=settings, quarantined=False
+            )
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        if settings.modality == "chart":
+            frame = frame.reset_index()
+        frames.append(frame.assign(symbol=symbol))
+    if not any(len(frame) for frame in frames):
+        reason = unreadable[0] if unreadable else f"no rows known by {as_of:%Y-%m-%d}: run ingest"
+        raise GateError(f"{market}: {reason}")
+    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True), unreadable
+
+
+def _measures(rows: pd.DataFrame, settings: MarketConfig, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Add the helper columns that rules over several rows or columns read."""
+    known = rows["timestamp"]
+    if settings.modality == "chart":
+        known = known + Timeframe.parse(settings.timeframe).delta
+    since_previous = rows.groupby("symbol", sort=False)["timestamp"].diff()
+    more = {
+        "seconds_since_previous": since_previous.dt.total_seconds(),
+        "seconds_before_night": (as_of - known).dt.total_seconds(),
+    }
+    if settings.modality == "chart":
+        more["body_high"] = rows[["open", "close"]].max(axis=1)
+        more["body_low"] = rows[["open", "close"]].min(axis=1)
+    else:
+        errors = [(rows["delta"] - delta).abs() for delta in DELTAS]
+        more["delta_error"] = pd.concat(errors, axis=1).min(axis=1).fillna(np.inf)
+    return rows.assign(**more)
+
+
+def _broken(
+    batch: pd.DataFrame, rules: Iterable[Rule], market: str
+) -> dict[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
+    """Run the suite over N rows; return which rows break each rule, (N,) by the rule's name.
+
+    Raises:
+        GateError: a rule could not be checked.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported
+    import great_expectations as gx
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("store").add_dataframe_asset(market)
+    definition = asset.add_batch_definition_whole_dataframe("rows")
+    suite = gx.ExpectationSuite(market)
+    for rule in rules:
+        expectation = getattr(gx.expectations, rule.expectation)
+        suite.add_expectation(expectation(**rule.arguments, meta={"rule": rule.name}))
+    outcome = definition.get_batch({"dataframe": batch}).validate(suite, result_format="COMPLETE")
+    broken = {}
+    for result in outcome.results:
+        name = result.expectation_config.meta["rule"]
+        places = result.result.get("unexpected_index_list")
+        if not result.success and not places:
+            raise GateError(f"{market}: rule {name} could not be checked: {result.exception_info}")
+        broken[name] = np.zeros(len(batch), dtype=np.bool_)
+        broken[name][places or []] = True
+    return broken
+
+
+def _reasons(
+    rows: pd.DataFrame, broken: dict[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]
+) -> pd.DataFrame:
+    """Return the keys of the rows that break a rule, one row a key, with the rules' names."""
+    keys = ["symbol", "timestamp", *(name for name in ("tenor", "delta") if name in rows)]
+    parts = [rows.loc[mask, keys].assign(reason=name) for name, mask in broken.items()]
+    every = pd.concat(parts, ignore_index=True).drop_duplicates()
+    grouped = every.groupby(keys, dropna=False, sort=True)["reason"]
+    return grouped.agg("; ".join).reset_index()
+
+
+def _missing(rows: pd.DataFrame, settings: MarketConfig) -> dict[str, int]:
+    """Count what the calendar expects between a symbol's first and last row and is not there."""
+    calendar, timeframe = settings.calendar, Timeframe.parse(settings.timeframe)
+    is_surface = settings.modality == "surface"
+    missing, short = 0, 0
+    for _, times in rows.groupby("symbol", sort=False)["timestamp"]:
+        there = pd.DatetimeIndex(times.unique())
+        first, last = there.min().normalize(), there.max().normalize()
+        days = sessions(calendar, first, last + pd.Timedelta(days=1))
+        expected = bar_opens(calendar, timeframe, days)
+        if is_surface:  # taken at any hour of its day
+            there = there.normalize()
+        expected = expected[(expected >= there.min()) & (expected <= there.max())]
+        lacking = expected.difference(there)
+        missing += len(lacking)
+        short += len(np.unique(session_days(lacking, calendar, timeframe)))
+    return {"missing_bars": missing, "short_sessions": short}
+
+
+def _gate(
+    rows: pd.DataFrame,
+    broken: dict[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"],
+    limit: float,
+    market: str,
+    unreadable: list[str],
+) -> None:
+    """Raise GateError if the market holds too much that is bad."""
+    if unreadable:
+        raise GateError(f"{market}: {len(unreadable)} symbols cannot be read: {unreadable[0]}")
+    bad = np.logical_or.reduce(list(broken.values()))
+    share = bad.mean()
+    by_symbol = pd.Series(bad).groupby(rows["symbol"], sort=False).mean()
+    lost = by_symbol.index[by_symbol == 1.0]
+    if share <= limit and not len(lost):
+        return
+    symbol = str(lost[0] if len(lost) else by_symbol.idxmax())
+    own = (rows["symbol"] == symbol).to_numpy()
+    rule = max(broken, key=lambda name: int((broken[name] & own).sum()))
+    first = rows.loc[own & broken[rule], "timestamp"].min()
+    what = (
+        f"every row of {symbol} is bad"
+        if len(lost)
+        else f"{share:.2%} of its rows are bad, more than its limit of {limit:.2%}"
+    )
+    raise GateError(
+        f"{market}: {what}; worst symbol {symbol}: {by_symbol[symbol]:.2%} bad, mostly by rule "
+        f"{rule}, first at {first.isoformat()}: correct its bars or leave the symbol out"
+    )
