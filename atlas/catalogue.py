@@ -17,6 +17,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
+from atlas.bars import Timeframe
+
 __all__ = [
     "CATALOGUE",
     "DEFAULTS",
@@ -46,6 +51,12 @@ class Range:
     open_low: bool = False
     closed_high: bool = False
 
+    def holds(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """Return for each value whether it lies in the range."""
+        above = values > self.low if self.open_low else values >= self.low
+        below = values <= self.high if self.closed_high else values < self.high
+        return np.asarray(above & below)
+
 
 @dataclass(frozen=True)
 class ExpertSpec:
@@ -62,6 +73,11 @@ class ExpertSpec:
     ranges: tuple[Range, ...]
     kernels: tuple[str, ...]
 
+    def is_home(self, seconds: int) -> bool:
+        """Return whether bars of this many seconds are among the expert's timeframes."""
+        shortest, longest = (Timeframe.parse(name).seconds for name in self.timeframes)
+        return shortest <= seconds <= longest
+
 
 CATALOGUE: tuple[ExpertSpec, ...] = (
     ExpertSpec(
@@ -75,7 +91,7 @@ CATALOGUE: tuple[ExpertSpec, ...] = (
             Range("spread", high=0.0005, closed_high=True),
             Range("volume_z", low=3.0),
         ),
-        kernels=("dog_1", "dog_3", "mean_reversion_11", "delta_4"),
+        kernels=("dog", "mean_reversion_11", "delta_4"),
     ),
     ExpertSpec(
         id="equity_intraday",

@@ -1,0 +1,179 @@
+"""Learnable banks of kernels that start from the templates.
+
+What they decide:
+
+- A bank is one parameter, every kernel at its template's place in a common frame, and a mask of
+  where each kernel lives; taps outside the mask stay zero. A kernel that detects is zero-mean
+  whatever training does to it: its mean is taken out when it is used.
+- The 1×K kernels run on the price line of the *series*: on a raster a box filter smears occupancy,
+  on a series it averages. A smoothing kernel answers with its mean less the newest value, so that
+  no level of price is ever a feature.
+- Patterns and trend fits answer with a correlation in [−1, 1]: the inner product over the norms
+  of the kernel and of the input around its own mean (trends) or line (patterns). This is the
+  matched filter when neither the size nor the tilt of a pattern matters.
+- Plain responses are scaled to unit variance on a random walk of the window's volatility, so a
+  response reads in standard deviations of chance.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from atlas.errors import ConfigError
+from atlas.kernels.registry import Template
+from atlas.kernels.templates import detector
+
+__all__ = ["CORRELATION_GAIN", "EDGE", "KernelBank", "SeriesBank", "place"]
+
+EDGE = 8  # newest bars at which a series bank answers
+CORRELATION_GAIN = 2.0  # a correlation's standard deviation on random walks is about one half
+SERIES_UNIT = 8.0**0.5  # a series row is in units of √8 standard deviations of a return
+_FLOOR = 1e-3  # sum of squares under which an input counts as flat; a return's is about 1/8
+
+Weights = npt.NDArray[np.float64]
+
+
+def place(templates: Sequence[Template], shape: tuple[int, ...]) -> tuple[Weights, Weights]:
+    """Lay templates in a common frame.
+
+    Args:
+        templates: D kernels, their last axis along time.
+        shape: of the frame. The last axis is aligned at its end (the newest bar), others centered.
+
+    Returns:
+        Weights and masks, both (D, *shape): zero-mean, unit-norm where a kernel detects, and 1
+        where it lives.
+
+    Raises:
+        ConfigError: naming a template that does not fit.
+    """
+    weights = np.zeros((len(templates), *shape))
+    masks = np.zeros_like(weights)
+    for index, template in enumerate(templates):
+        kernel = template.weights()
+        if kernel.ndim != len(shape) or any(
+            k > n for k, n in zip(kernel.shape, shape, strict=True)
+        ):
+            raise ConfigError(
+                f"template {template.name}: expected a kernel within {shape}, got {kernel.shape}"
+            )
+        starts = [(n - k) // 2 for k, n in zip(kernel.shape, shape, strict=True)]
+        starts[-1] = shape[-1] - kernel.shape[-1]
+        where = tuple(slice(s, s + k) for s, k in zip(starts, kernel.shape, strict=True))
+        weights[index][where] = detector(kernel) if template.detects else kernel
+        masks[index][where] = 1.0
+    return weights, masks
+
+
+class KernelBank(nn.Module):
+    """D learnable kernels in a common frame, started from templates.
+
+    `kernels()` is what a layer applies: masked, and zero-mean where a kernel detects.
+    """
+
+    mask: Tensor
+    constant: Tensor
+
+    def __init__(self, templates: Sequence[Template], shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.names = tuple(template.name for template in templates)
+        self.owners = tuple(template.owner for template in templates)
+        weights, masks = place(templates, shape)
+        detects = np.array([template.detects for template in templates])
+        flat = masks.reshape(len(templates), -1)
+        constant = flat / np.linalg.norm(flat, axis=1, keepdims=True) * detects[:, None]
+        self.weight = nn.Parameter(torch.tensor(weights, dtype=torch.float32))  # (D, *shape)
+        self.register_buffer("mask", torch.tensor(masks, dtype=torch.float32))
+        self.register_buffer("constant", torch.tensor(constant, dtype=torch.float32))  # (D, taps)
+
+    def kernels(self) -> Tensor:
+        """Return the kernels in use, (D, *shape)."""
+        flat = (self.weight * self.mask).flatten(1)  # (D, taps)
+        flat = flat - self.constant * (self.constant * flat).sum(1, keepdim=True)
+        return flat.view_as(self.weight)
+
+
+class SeriesBank(KernelBank):
+    """The 1-D kernels on a price line, answering at its newest `EDGE` bars in both polarities.
+
+    Rows come as D responses followed by the same D negated, because a ReLU follows: a bottom and a
+    top are told apart by the row's scale and shift.
+    """
+
+    line: Tensor
+    newest: Tensor
+    relative: Tensor
+    gain: Tensor
+
+    def __init__(self, templates: Sequence[Template], edge: int = EDGE) -> None:
+        length = max(len(template.weights()) for template in templates)
+        # Correlations last, so that the norm is needed for one slice only.
+        ordered = sorted(templates, key=lambda template: template.relative != "none")
+        super().__init__(ordered, (length,))
+        self.edge, self.length = edge, length
+        self.plain = sum(template.relative == "none" for template in ordered)
+        newest = np.zeros((len(ordered), length))
+        newest[[not template.detects for template in ordered], -1] = 1.0
+        lines = [
+            _unit_line(self.mask[i], template.relative == "line")
+            for i, template in enumerate(ordered)
+        ]
+        self.register_buffer("line", torch.stack(lines))  # (D, L)
+        self.register_buffer("newest", torch.tensor(newest, dtype=torch.float32))
+        gain = random_walk_gain(self.weight.detach().numpy().astype(np.float64) - newest)
+        gain[self.plain :] = CORRELATION_GAIN
+        self.register_buffer("gain", torch.tensor(gain, dtype=torch.float32))
+
+    def kernels(self) -> Tensor:
+        """Return the kernels in use, (D, L): also free of a line where a pattern is detrended."""
+        flat = super().kernels()
+        return flat - self.line * (self.line * flat).sum(1, keepdim=True) - self.newest
+
+    def forward(self, path: Tensor) -> Tensor:
+        """Answer at the newest bars of a price line.
+
+        Args:
+            path: (B, T) in units of √8 standard deviations of a return, T ≥ L + edge − 1.
+
+        Returns:
+            Responses (B, 2D, edge), the newest bar last; 0 on a flat line.
+        """
+        kernels, plain = self.kernels(), self.plain
+        windows = path[:, -(self.length + self.edge - 1) :].unfold(1, self.length, 1)  # (B, P, L)
+        windows = windows - windows[..., -1:]  # float32: take the level out before squaring
+        basis = torch.cat([kernels, self.constant[plain:], self.line[plain:]])
+        raw = functional.linear(windows, basis)  # (B, P, D + 2M)
+        many = len(kernels)
+        fits = raw[..., many:].square()  # (B, P, 2M): the parts of the mean and of the line
+        total = functional.linear(windows.square(), self.mask[plain:])  # (B, P, M)
+        squares = total - fits[..., : many - plain] - fits[..., many - plain :]
+        norms = kernels[plain:].norm(dim=1) * (squares.clamp_min(0) + _FLOOR).sqrt()
+        response = torch.cat([raw[..., :plain], raw[..., plain:many] / norms], -1) * self.gain
+        return torch.cat([response, -response], -1).transpose(1, 2)  # (B, 2D, P)
+
+
+def random_walk_gain(kernels: Weights) -> Weights:
+    """Return the factor (D,) that gives each response variance 1 on a random walk.
+
+    Args:
+        kernels: (D, L), zero-sum, applied to a line whose steps have standard deviation 1/√8. The
+            response is a sum of steps, each weighted by the kernel summed from that step on.
+    """
+    tails = np.cumsum(kernels[:, ::-1], axis=1)[:, ::-1][:, 1:]  # (D, L − 1)
+    spread = np.sqrt((tails**2).sum(axis=1))
+    return np.asarray(SERIES_UNIT / np.maximum(spread, 1e-12), np.float64)
+
+
+def _unit_line(mask: Tensor, wanted: bool) -> Tensor:
+    # The unit ramp on a kernel's own bars, orthogonal to the constant; zero where none is wanted.
+    ramp = torch.zeros_like(mask)
+    inside = mask > 0
+    if wanted:
+        count = int(inside.sum())
+        steps = torch.arange(count, dtype=mask.dtype) - (count - 1) / 2
+        ramp[inside] = steps / steps.norm()
+    return ramp
