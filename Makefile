@@ -1,0 +1,58 @@
+# `make nightly` is the whole way; `make help` lists the rest.
+SHELL := /bin/bash
+SOURCE ?=
+DATA ?=
+AS_OF ?=
+HOME_DIR ?=
+PARAMS ?=
+AIRFLOW_PORT ?= 8080
+MLFLOW_PORT ?= 5000
+DASHBOARD_PORT ?= 8050
+
+PYTHON := .venv/bin/python
+ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+AT := $(if $(HOME_DIR),--home "$(HOME_DIR)") $(if $(PARAMS),--params "$(PARAMS)")
+NIGHT := $(AT) $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(AS_OF),--as-of "$(AS_OF)")
+PORTS := --airflow-port $(AIRFLOW_PORT) --mlflow-port $(MLFLOW_PORT)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup nightly data repro up down doctor test test-services lint clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup:  ## make .venv from requirements.lock and the homes of Airflow and MLflow, once per lock
+	@services/setup.sh
+
+nightly: setup  ## run one night: [SOURCE=files DATA=folder] [AS_OF=date] [HOME_DIR=folder]
+	@$(ENV) $(PYTHON) -m services nightly $(NIGHT) --airflow-port $(AIRFLOW_PORT)
+
+data: setup  ## write the simulated markets and record them in data.dvc
+	@$(ENV) $(PYTHON) -m pipelines data $(NIGHT)
+
+repro: setup  ## reproduce validate, fingerprint, train and benchmark with DVC
+	@$(ENV) dvc repro
+
+up: setup  ## start Airflow and MLflow on 127.0.0.1 and leave them running
+	@$(ENV) $(PYTHON) -m services up $(AT) $(PORTS)
+
+down: setup  ## stop what `make up` started
+	@$(ENV) $(PYTHON) -m services down $(if $(HOME_DIR),--home "$(HOME_DIR)")
+
+doctor: setup  ## say what is wrong with a set-up
+	@$(ENV) $(PYTHON) -m services doctor $(AT) $(PORTS)
+
+test: setup  ## run the tests that need no server
+	@$(ENV) $(PYTHON) -m pytest -m "not services" -n 2 --timeout 300
+
+test-services: setup  ## start the services on ports of their own and run a night in them
+	@$(ENV) $(PYTHON) -m pytest -m services --timeout 600 tests/services
+
+lint: setup  ## ruff, mypy --strict, import-linter
+	@$(ENV) ruff check . && $(ENV) ruff format --check .
+	@$(ENV) mypy
+	@$(ENV) lint-imports
+
+clean:  ## remove caches; the environment, data and var/ stay
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	@find . -path ./.venv -prune -o -path ./var -prune -o -name __pycache__ -type d -print | xargs rm -rf

@@ -1,0 +1,111 @@
+"""What a scheduler's task calls: one stage of one night in the home that the environment names.
+
+`ATLAS_HOME` and `ATLAS_PARAMS` say where; the home's binding says which source. `begin` checks the
+input and claims the home; the stages only check that the claim is theirs; `finish` gives it back.
+Light on purpose: a task loads what its stage needs and nothing else.
+"""
+
+import datetime as dt
+import json
+import logging
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from atlas.errors import HomeError
+from pipelines import claim, night
+from pipelines.home import binding
+from pipelines.launch import launch
+from pipelines.paths import PROJECT, Paths
+
+__all__ = ["alert", "begin", "finish", "is_required", "run"]
+
+log = logging.getLogger(__name__)
+WEBHOOK_TIMEOUT_S = 10.0
+
+
+def begin(run_id: str, as_of: str | None, moment: dt.datetime) -> dict[str, Any]:
+    """Check the input, claim the home and say which night and which markets it is about.
+
+    Args:
+        run_id: the scheduler's name of this run.
+        as_of: the date asked for, or None for the last midnight before `moment`.
+        moment: the end of the run's data interval, or when it was asked for.
+
+    Returns:
+        `as_of`, an ISO date, and `markets`.
+    """
+    wanted = as_of or str(moment.astimezone(dt.UTC).date())
+    paths = Paths(_home())
+    claim.claim(paths, run_id)
+    opened = night.open_night(paths.home, _params(), as_of=wanted)
+    log.info("the night of %s in %s, source %s", wanted, paths.home, opened.config.source)
+    return {"as_of": wanted, "markets": list(opened.config.markets)}
+
+
+def run(stage: str, run_id: str, as_of: str, **extra: str) -> dict[str, Any]:
+    """Run one stage; training is a process of its own, and the benchmark records its outputs.
+
+    Raises:
+        HomeError: another night has taken the home meanwhile.
+    """
+    opened = _opened(as_of)
+    claim.claim(opened.paths, run_id)
+    if stage == "train":
+        summary = launch(opened.paths, opened.config, as_of=opened.as_of, variant=extra["variant"])
+    else:
+        summary = night.stage(stage, opened, **extra)
+    if stage == "benchmark":
+        night.commit_outputs(opened.paths)
+    log.info("%s: %s", stage, json.dumps(summary, default=str))
+    return summary
+
+
+def is_required(market: str, as_of: str) -> bool:
+    """Return whether a night fails without this market."""
+    return _opened(as_of).config.markets[market].required
+
+
+def finish(run_id: str, as_of: str) -> dict[str, Any]:
+    """Write the night's report and give the home back, whatever became of the night."""
+    opened = _opened(as_of)
+    try:
+        return night.stage("report", opened)
+    finally:
+        claim.release(opened.paths, run_id)
+
+
+def alert(text: str) -> None:
+    """Log that a task has failed for good, and tell the webhook `ATLAS_WEBHOOK` if there is one."""
+    log.error("%s", text)
+    address = os.environ.get("ATLAS_WEBHOOK", "")
+    if not address.startswith(("https://", "http://")):
+        return
+    body = json.dumps({"text": text}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, body, headers)  # noqa: S310 - http(s) only
+    try:
+        with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_S):  # noqa: S310
+            pass
+    except OSError as error:  # a failed night must not fail differently for want of a webhook
+        log.warning("the webhook did not take the alert: %s", error)
+
+
+def _opened(as_of: str) -> night.Night:
+    paths = Paths(_home())
+    bound = binding(paths)
+    if bound is None:
+        raise HomeError(f"{paths.home} is bound to no source; the first task of a night does that")
+    config = night.read_config(_params(), source=bound.source)
+    return night.Night(paths, config, pd.Timestamp(as_of, tz="UTC"), bound.folder)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("ATLAS_HOME") or PROJECT)
+
+
+def _params() -> Path:
+    return Path(os.environ.get("ATLAS_PARAMS") or PROJECT / "params.yaml")

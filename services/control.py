@@ -1,0 +1,192 @@
+"""Bring the services of a home up and down, or up for the length of one block.
+
+A home's services are Airflow's components and MLflow's server. `up` leaves them running; a night
+that finds none starts the fewest it needs and stops them whatever happens.
+"""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from atlas.errors import ConfigError, HomeError
+from pipelines.home import hold
+from pipelines.paths import Paths
+from services import airflow, mlflow_server
+from services.processes import (
+    Program,
+    alive,
+    free_port,
+    is_free,
+    log_path,
+    record,
+    start,
+    stop,
+    tail,
+)
+from services.rest import Airflow
+
+__all__ = ["NAMES", "down", "interruptible", "running", "temporarily", "up"]
+
+log = logging.getLogger(__name__)
+
+NAMES = (
+    "airflow-scheduler",  # first to stop: it gives the others work
+    "airflow-triggerer",
+    "airflow-dag-processor",
+    "airflow-api-server",
+    "mlflow",
+)
+START_TIMEOUT_S = 180.0
+
+
+def up(paths: Paths, params: Path, *, airflow_port: int, mlflow_port: int) -> Airflow:
+    """Start what does not run yet of a home's services and wait until a night can be triggered.
+
+    Raises:
+        HomeError: a port is taken, a program ended, or it took too long. What was started by this
+            call is stopped again.
+    """
+    with hold(_lock(paths), f"home {paths.home}: a night or a start of services"):
+        return _up(paths, params, airflow_port, mlflow_port)
+
+
+def _up(paths: Paths, params: Path, airflow_port: int, mlflow_port: int) -> Airflow:
+    found = running(paths, params)
+    if found is None:
+        stop(paths, NAMES)  # what a crash may have left
+        for name, port in (("AIRFLOW_PORT", airflow_port), ("MLFLOW_PORT", mlflow_port)):
+            if not is_free(port):
+                raise HomeError(f"port {port} is taken; choose another: make up {name}=…")
+        airflow.prepare(paths)
+        airflow.begin_schedule(paths)
+        mlflow_server.prepare(paths)
+    else:
+        airflow_port = int(found["airflow-api-server"])
+    programs = (
+        *airflow.programs(paths, params, airflow_port, scheduled=True),
+        mlflow_server.program(paths, params, mlflow_port),
+    )
+    return _start(paths, programs, airflow_port, bound=False)
+
+
+def down(paths: Paths) -> list[str]:
+    """Stop a home's services; return which ran.
+
+    Raises:
+        HomeError: a process does not end, or a port is still taken.
+    """
+    ports = [found["port"] for name in NAMES if (found := record(paths, name))]
+    stopped = stop(paths, NAMES)
+    taken = [port for port in ports if port and stopped and not is_free(port)]
+    if taken:
+        raise HomeError(f"the services ended, but ports {taken} are still taken by others")
+    return stopped
+
+
+def running(paths: Paths, params: Path) -> dict[str, int] | None:
+    """Return the ports of services that can run a night, or None if none run.
+
+    Raises:
+        ConfigError: they run with another params.yaml.
+    """
+    records = {
+        name: found
+        for name in NAMES
+        if (found := alive(paths, name)) and not found["bound"]  # those are another night's
+    }
+    if "airflow-scheduler" not in records or "airflow-api-server" not in records:
+        return None
+    others = {found["params"] for found in records.values()} - {str(params)}
+    if others:
+        raise ConfigError(
+            f"the services of {paths.home} run with {others.pop()}, not with {params}; "
+            "stop them first: make down"
+        )
+    return {name: found["port"] for name, found in records.items() if found["port"]}
+
+
+@contextmanager
+def temporarily(paths: Paths, params: Path, port: int) -> Iterator[Airflow]:
+    """Run the fewest programs a night needs, and stop them whatever happens in the block."""
+    with hold(_lock(paths), f"home {paths.home}: a night or a start of services"):
+        stop(paths, NAMES)  # what a crash may have left
+        airflow.prepare(paths)
+        if left := airflow.close_unfinished_runs(paths):
+            log.warning("%d unfinished runs of an interrupted night were closed as failed", left)
+        port = free_port(port)
+        programs = airflow.programs(paths, params, port, scheduled=False)
+        try:
+            yield _start(paths, programs, port, bound=True)
+        finally:
+            with _deaf():
+                stop(paths, NAMES)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does, so that it can clean up."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    chosen = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    # A second Ctrl-C must not leave half of the programs behind.
+    chosen = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _lock(paths: Paths) -> Path:
+    return paths.var / "services.lock"
+
+
+def _start(paths: Paths, programs: tuple[Program, ...], port: int, *, bound: bool) -> Airflow:
+    fresh = [program for program in programs if not alive(paths, program.name)]
+    client = Airflow(port, airflow.USER, airflow.password(paths))
+
+    def all_alive() -> None:
+        for program in programs:
+            if not alive(paths, program.name):
+                path = log_path(paths, program.name)
+                raise HomeError(f"{program.name} ended; the end of {path}:\n{tail(path)}")
+
+    def ready() -> bool:
+        answering = all(not is_free(p.port) for p in programs if p.port)
+        return answering and client.is_healthy() and client.has_dag(airflow.DAG_ID)
+
+    try:
+        for program in fresh:
+            start(paths, program, bound=bound)
+        client.wait(ready, START_TIMEOUT_S, all_alive)
+    except BaseException as error:
+        errors = _import_errors(client)
+        with _deaf():
+            stop(paths, [program.name for program in fresh])
+        if errors and isinstance(error, HomeError):
+            raise HomeError(f"{error}\n{errors}") from None
+        raise
+    return client
+
+
+def _import_errors(client: Airflow) -> str:
+    try:
+        return "\n".join(client.import_errors())
+    except (HomeError, OSError):
+        return ""
