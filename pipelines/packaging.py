@@ -10,7 +10,7 @@
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from mlflow.types.schema import AnyType
 
 from atlas.bars import OPTIONAL, PRICES
-from atlas.catalogue import EXPERT_IDS
 from atlas.errors import ModelError
 from pipelines.files import digest
 from pipelines.paths import PROJECT, Paths
@@ -43,7 +42,7 @@ REQUIREMENTS = (  # the distributions that `import atlas.serving` and a predicti
 )
 
 
-def log(paths: Paths, variant: str, tags: Mapping[str, str]) -> Any:
+def log(paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, str]) -> Any:
     """Log the variant's files as a model of the active run; return MLflow's description of it.
 
     Raises:
@@ -68,14 +67,14 @@ def log(paths: Paths, variant: str, tags: Mapping[str, str]) -> Any:
                 "config": str(folder / FILES[1]),
                 "manifest": str(manifest),
             },
-            signature=signature(),
+            signature=signature(experts),
             input_example=example(),
             pip_requirements=requirements(),
             metadata=dict(tags),
         )
 
 
-def signature() -> ModelSignature:
+def signature(experts: Sequence[str]) -> ModelSignature:
     """Return what goes in, what may be asked, and what comes out.
 
     Time stamps may carry a zone and volume may be whole numbers, which MLflow's types refuse, so
@@ -102,7 +101,7 @@ def signature() -> ModelSignature:
         *(ColSpec(DataType.string, name) for name in ("model_version",)),
         ColSpec(DataType.long, "horizon"),
         *(ColSpec(DataType.double, name) for name in ("probability", "volatility", "data_age_s")),
-        *(ColSpec(DataType.double, f"gate_{name}") for name in EXPERT_IDS),
+        *(ColSpec(DataType.double, f"gate_{name}") for name in experts),
         ColSpec(DataType.boolean, "abstain"),
     ]
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params))

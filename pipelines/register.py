@@ -78,7 +78,7 @@ def registration(paths: Paths) -> Path:
 
 def candidates(config: ATLASConfig) -> tuple[str, ...]:
     """Return the variants that may become champion."""
-    return ("moe_rule", "moe_mlp") if config.moe.enabled else ("cnn",)
+    return ("moe_rule", "moe_mlp") if config.moe.enabled else ("moe_rule",)
 
 
 def validation_losses(paths: Paths, config: ATLASConfig) -> dict[str, float]:
@@ -130,6 +130,10 @@ def _first_sessions(paths: Paths, variant: str) -> dict[str, int]:
     return {str(name): int(day) for name, day in tests.groupby("market")["session"].min().items()}
 
 
+def _experts(config: ATLASConfig) -> tuple[str, ...]:
+    return config.moe.experts if config.moe.enabled else ("equity_daily",)
+
+
 def _register(
     client: MlflowClient,
     paths: Paths,
@@ -145,7 +149,7 @@ def _register(
         _log_losses(client, run_id, losses)
         for path in _evidence(paths):
             client.log_artifact(run_id, str(path))
-        model = packaging.log(paths, variant, tags)
+        model = packaging.log(paths, variant, _experts(config), tags)
     return tracking.register_version(client, run, model, tags, packaging.card(tags, losses))
 
 

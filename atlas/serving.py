@@ -1,0 +1,209 @@
+"""Answer a long frame of raw bars with one prediction a symbol: what a registered model does.
+
+- Inputs come from the functions that training used (`atlas.tails`, `atlas.inputs`), so that a
+  served probability is the one of the evaluation. Every row looks back a bounded number of bars:
+  the last 320 of a symbol are enough, and 31 sessions where vol30 is not to be a short one.
+- An unknown market, too few bars, a bad bar in the window: such a row is not answered. `abstain` is
+  set and `reason` says why; a guess that looks like a prediction is worse than none.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from atlas.bars import Timeframe, utc_timestamps
+from atlas.config import ATLASConfig, MarketConfig
+from atlas.errors import DataError
+from atlas.moe import AtlasMoE
+from atlas.prediction import predict
+from atlas.tails import Tail, panel_of, read_tail
+from atlas.windows import WINDOW, Labels, MarketData, Panel, Question, Split
+
+__all__ = ["Served", "forecast", "output_columns"]
+
+REQUIRED = ("market", "symbol", "timestamp")
+BAD_BAR = (
+    f"a bar of the last {WINDOW} lacks a price, breaks low ≤ open, close ≤ high, or came twice"
+)
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.int64]
+
+
+class Served(NamedTuple):
+    """A trained network and what one must know to ask it."""
+
+    model: AtlasMoE
+    config: ATLASConfig
+    markets: tuple[str, ...]
+    version: str
+
+
+def forecast(
+    served: Served,
+    frame: pd.DataFrame,
+    *,
+    every_bar: bool = False,
+    since: pd.Timestamp | None = None,
+    now: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """Predict for each symbol of a long frame.
+
+    Args:
+        served: the model.
+        frame: `market, symbol, timestamp`; for bars `open high low close` and any of volume, bid,
+            ask, turnover, adj_close; for surfaces `tenor, delta, iv`, one quote a row. Rows in any
+            order.
+        every_bar: a row for every bar with enough bars before it, instead of the last alone.
+        since: with `every_bar`, the first bar of interest, with a zone.
+        now: the moment that `data_age_s` is counted to; default: the clock.
+
+    Returns:
+        One row a symbol (or bar), columns `output_columns`: market; symbol; timestamp, the bar's
+        open; as_of, when the bar was known; kind and horizon of the target; probability that it
+        rises, calibrated; volatility (bars: predicted realised volatility, fraction per day;
+        surfaces: mean absolute change of at-the-money iv a snapshot); gate_<expert>, which sum to
+        1; expert_ids, the top experts, best first; abstain and reason; data_age_s, seconds;
+        model_version. Where it abstains the numbers are NaN.
+
+    Raises:
+        DataError: a column is missing or cannot be read.
+    """
+    missing = [name for name in REQUIRED if name not in frame.columns]
+    if missing:
+        raise DataError(f"frame: expected columns {', '.join(REQUIRED)}; missing: {missing}")
+    rows = frame.reset_index(drop=True)
+    rows["timestamp"] = utc_timestamps(rows, "frame", DataError)
+    parts = [
+        _market(served, str(market), own, every_bar, since)
+        for market, own in rows.groupby("market", sort=False)
+    ]
+    columns = list(output_columns(served))
+    answers = _joined(parts) if parts else pd.DataFrame(columns=columns)
+    moment = pd.Timestamp.now("UTC") if now is None else now
+    age = moment - pd.to_datetime(answers["as_of"], utc=True)
+    answers["data_age_s"] = age.dt.total_seconds()
+    answers["model_version"] = served.version
+    return answers.reindex(columns=columns)
+
+
+def output_columns(served: Served) -> tuple[str, ...]:
+    """Return the columns of a forecast, in order."""
+    return (
+        *("market", "symbol", "timestamp", "as_of", "kind", "horizon", "probability", "volatility"),
+        *(f"gate_{name}" for name in served.model.expert_ids),
+        *("expert_ids", "abstain", "reason", "data_age_s", "model_version"),
+    )
+
+
+def _market(
+    served: Served, market: str, rows: pd.DataFrame, every_bar: bool, since: pd.Timestamp | None
+) -> pd.DataFrame:
+    """Answer one market's rows: every column but age and version."""
+    if market not in served.markets:
+        known = ", ".join(served.markets)
+        last = rows.groupby("symbol", sort=False, as_index=False)["timestamp"].max()
+        reason = f"unknown market: this model knows {known}"
+        unknown: pd.DataFrame = last.assign(
+            market=market, as_of=last["timestamp"], abstain=True, reason=reason
+        )
+        return unknown
+    settings, ask = served.config.markets[market], served.config.label(market)
+    tails = [
+        read_tail(market, str(symbol), own, settings)
+        for symbol, own in rows.groupby("symbol", sort=False)
+    ]
+    parts = [_too_few([] if every_bar else tails)]
+    full = [tail for tail in tails if len(tail.timestamp) >= WINDOW]
+    if full:
+        panel = panel_of(market, settings, full)
+        ends = _every_end(panel, since) if every_bar else panel.offsets[1:] - 1
+        bad = np.concatenate([tail.broken for tail in full])[ends]
+        if not every_bar:  # the newest bar is asked for, so a bad one cannot be passed over
+            bad |= np.array([tail.last > tail.timestamp[-1] for tail in full])
+        parts += [_answers(served, panel, ends[~bad])] if not bad.all() else []
+        parts.append(_rows(panel, ends[bad]).assign(abstain=True, reason=BAD_BAR))
+    answers = _joined(parts)
+    delay = pd.Timedelta(0) if settings.modality == "surface" else _delta(settings)
+    return answers.assign(
+        market=market, as_of=answers["timestamp"] + delay, kind=ask.kind, horizon=ask.horizon
+    )
+
+
+def _answers(served: Served, panel: Panel, ends: Positions) -> pd.DataFrame:
+    """Predict the windows that end at `ends`."""
+    settings = served.config.markets[panel.market]
+    ask = served.config.label(panel.market)
+    question = Question(ask.kind, ask.measure, ask.horizon, ask.skip)
+    unknown = np.full(panel.timestamp.size, np.nan, np.float32)
+    nothing = np.zeros(0, np.int64)
+    labels = Labels(unknown, unknown, nothing, 0, question=question)
+    data = MarketData(panel, labels, Split(nothing, nothing, nothing))
+    place = served.model.markets.index(panel.market)
+    found = predict(served.model, data, ends, market_index=place)
+    gates = {
+        f"gate_{name}": found["gate_probs"][:, column]
+        for column, name in enumerate(served.model.expert_ids)
+    }
+    return _rows(panel, ends).assign(
+        probability=found["probability"].astype(np.float64),
+        volatility=_volatility(found["log_rv"], panel, settings),
+        **gates,
+        expert_ids=_top(served, found),
+        abstain=False,
+        reason="",
+    )
+
+
+def _rows(panel: Panel, ends: Positions) -> pd.DataFrame:
+    times = pd.to_datetime(panel.timestamp[ends], unit="us", utc=True)
+    return pd.DataFrame({"symbol": panel.symbol_of(ends), "timestamp": times})
+
+
+def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    # empty parts are left out: they would blur the types of the columns
+    filled = [part for part in parts if len(part)] or parts[:1]
+    joined: pd.DataFrame = pd.concat(filled, ignore_index=True)
+    return joined
+
+
+def _too_few(tails: list[Tail]) -> pd.DataFrame:
+    short = [tail for tail in tails if len(tail.timestamp) < WINDOW]
+    return pd.DataFrame(
+        {
+            "symbol": [tail.symbol for tail in short],
+            "timestamp": pd.DatetimeIndex([tail.last for tail in short], tz="UTC"),
+            "abstain": True,
+            "reason": [f"{len(t.timestamp)} good bars, a window takes {WINDOW}" for t in short],
+        }
+    )
+
+
+def _every_end(panel: Panel, since: pd.Timestamp | None) -> Positions:
+    wanted = panel.index >= WINDOW - 1
+    if since is not None:
+        wanted &= panel.timestamp >= since.as_unit("us").value
+    return np.flatnonzero(wanted)
+
+
+def _volatility(log_rv: NDArray[np.floating], panel: Panel, settings: MarketConfig) -> Floats:
+    """Bring the predicted sum over the volatility horizon to a day (surfaces: a snapshot)."""
+    mean = np.exp(log_rv.astype(np.float64)) / settings.volatility_horizon
+    if panel.modality == "surface":
+        return np.asarray(mean)
+    return np.asarray(np.sqrt(mean * panel.timeframe.bars_per_day))
+
+
+def _top(served: Served, found: dict[str, NDArray[Any]]) -> list[str]:
+    """Name the experts of each row that have weight, best first."""
+    ids = np.asarray(served.model.expert_ids)
+    return [
+        ",".join(ids[chosen[weights > 0]])
+        for chosen, weights in zip(found["expert_ids"], found["expert_weights"], strict=True)
+    ]
+
+
+def _delta(settings: MarketConfig) -> pd.Timedelta:
+    return Timeframe.parse(settings.timeframe).delta

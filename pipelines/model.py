@@ -1,0 +1,97 @@
+"""The registered model's code: MLflow copies this file into the model and runs it at load time.
+
+It only reads files, checks their digests and hands the frame to `atlas.serving`, taken from the
+atlas/ that was packed beside the weights.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import safetensors.torch
+import yaml
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from atlas.config import ATLASConfig
+from atlas.errors import ModelError
+from atlas.moe import AtlasMoE, build_model
+from atlas.serving import Served, forecast
+
+__all__ = ["AtlasModel"]
+
+
+class AtlasModel(PythonModel):
+    """ATLAS behind MLflow's `predict`."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read weights and configuration, refusing any whose digest is not the manifest's."""
+        manifest = Path(context.artifacts["manifest"])
+        digests = json.loads(manifest.read_text(encoding="utf-8"))
+        weights = _checked(Path(context.artifacts["weights"]), digests)
+        card = json.loads(_checked(Path(context.artifacts["config"]), digests))
+        config = ATLASConfig.parse(card["config"])
+        model = build_model(config, variant=card["variant"])
+        if not isinstance(model, AtlasMoE):
+            raise ModelError(f"expected a mixture of experts to serve, got {card['variant']!r}")
+        try:
+            model.load_state_dict(safetensors.torch.load(weights))
+        except RuntimeError as error:
+            raise ModelError(f"the weights do not fit the packed code: {error}") from None
+        version = _version(manifest.parent.parent, digests["model.safetensors"])
+        self.served = Served(model.eval(), config, tuple(card["markets"]), version)
+
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: Any,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Answer a long frame; see `atlas.serving.forecast` for what goes in and comes out.
+
+        Args:
+            context: unused.
+            model_input: the frame.
+            params: every_bar, since and now, the last two as ISO times, empty for the default.
+        """
+        del context
+        given = params or {}
+        return forecast(
+            self.served,
+            model_input,
+            every_bar=bool(given.get("every_bar")),
+            since=_time(given.get("since")),
+            now=_time(given.get("now")),
+        )
+
+
+def _checked(path: Path, digests: dict[str, str]) -> bytes:
+    content = path.read_bytes()
+    came = hashlib.sha256(content).hexdigest()
+    wanted = digests.get(path.name, "none")
+    if came != wanted:
+        raise ModelError(
+            f"{path}: expected digest {wanted}, got {came}: the file is not the one that was "
+            "registered; restore it or promote another version"
+        )
+    return content
+
+
+def _version(folder: Path, weights: str) -> str:
+    """Return the registered version that was asked for, else the digest of the weights."""
+    meta = folder / "registered_model_meta"  # MLflow writes it when a version is fetched
+    if meta.is_file():
+        return str(yaml.safe_load(meta.read_text(encoding="utf-8"))["model_version"])
+    return f"sha256:{weights[:12]}"
+
+
+def _time(text: str | None) -> pd.Timestamp | None:
+    if not text:
+        return None
+    time = pd.Timestamp(text)
+    return time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
+
+
+set_model(AtlasModel())
