@@ -15,10 +15,11 @@ Great Expectations takes seconds to import, so that happens only where a suite r
 
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from atlas.bars import PRICES, Timeframe
 from atlas.calendars import bar_opens, session_days, sessions
@@ -31,6 +32,8 @@ from pipelines.paths import Paths
 from pipelines.stamps import once
 
 __all__ = ["BAR_RULES", "SURFACE_RULES", "Rule", "run"]
+
+Mask: TypeAlias = NDArray[np.bool_]  # (N,) over a market's rows
 
 LARGEST = 1e300  # what is above it is infinite
 LARGEST_IV = 5.0  # 500 % a year
@@ -192,9 +195,7 @@ def _measures(rows: pd.DataFrame, settings: MarketConfig, as_of: pd.Timestamp) -
     return rows.assign(**more)
 
 
-def _broken(
-    batch: pd.DataFrame, rules: Iterable[Rule], market: str
-) -> dict[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]:
+def _broken(batch: pd.DataFrame, rules: Iterable[Rule], market: str) -> dict[str, Mask]:
     """Run the suite over N rows; return which rows break each rule, (N,) by the rule's name.
 
     Raises:
@@ -223,9 +224,7 @@ def _broken(
     return broken
 
 
-def _reasons(
-    rows: pd.DataFrame, broken: dict[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"]
-) -> pd.DataFrame:
+def _reasons(rows: pd.DataFrame, broken: dict[str, Mask]) -> pd.DataFrame:
     """Return the keys of the rows that break a rule, one row a key, with the rules' names."""
     keys = ["symbol", "timestamp", *(name for name in ("tenor", "delta") if name in rows)]
     parts = [rows.loc[mask, keys].assign(reason=name) for name, mask in broken.items()]
@@ -255,7 +254,7 @@ def _missing(rows: pd.DataFrame, settings: MarketConfig) -> dict[str, int]:
 
 def _gate(
     rows: pd.DataFrame,
-    broken: dict[str, "np.ndarray[tuple[int], np.dtype[np.bool_]]"],
+    broken: dict[str, Mask],
     limit: float,
     market: str,
     unreadable: list[str],
