@@ -49,7 +49,9 @@ class Draws(NamedTuple):
 
     def interval(self, confidence: float) -> Interval:
         """Return the interval between the quantiles that leave (1 − confidence)/2 on each side."""
-        low, high = np.quantile(self.resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        # inverted_cdf picks a drawn value: between two infinite ones nothing can be interpolated
+        low, high = np.quantile(self.resampled, tails, method="inverted_cdf")
         return Interval(self.value, float(low), float(high))
 
 

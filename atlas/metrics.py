@@ -104,7 +104,7 @@ def gain(p: Floats, q: Floats, ceiling: Floats) -> float:
     """
     best = np.log(2) - _mean(expected_log_losses(p, ceiling))
     own = np.log(2) - _mean(expected_log_losses(p, q))
-    return float(own / best) if best > 0 else float("nan")
+    return float(own / best) if best > 1e-12 else float("nan")  # below is rounding
 
 
 def expected_calibration_error(y: Floats, probability: Floats, bins: int = 10) -> float:

@@ -257,7 +257,7 @@ def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats
         vol30[horizon:] = panel.fingerprint[:-horizon, _VOL30]
         scaled = pd.Series(change / np.where(vol30 > 0, vol30, np.nan))
         scaled[panel.index < horizon] = np.nan
-        change = (scaled - scaled.groupby(panel.timestamp).transform("median")).to_numpy()
+        change = np.array(scaled - scaled.groupby(panel.timestamp).transform("median"))
     change[panel.index < horizon] = np.nan
     return change
 
