@@ -19,7 +19,7 @@ PORTS := --airflow-port $(AIRFLOW_PORT) --mlflow-port $(MLFLOW_PORT)
 .PHONY: help setup nightly data repro up down doctor test test-services lint clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv from requirements.lock and the homes of Airflow and MLflow, once per lock
 	@services/setup.sh

@@ -14,6 +14,7 @@ from rich.console import Console
 from atlas.errors import AtlasError
 from pipelines.paths import PROJECT, Paths
 from services import airflow, control, mlflow_server
+from services.checks import SetUp
 from services.doctor import doctor as examine
 from services.nightly import nightly as run_night
 from services.processes import LOCALHOST
@@ -95,9 +96,15 @@ def nightly(
 
 
 @app.command()
-def doctor(home: Home = None, params: Params = None) -> None:
+def doctor(
+    home: Home = None,
+    params: Params = None,
+    airflow_port: AirflowPort = 8080,
+    mlflow_port: MlflowPort = 5000,
+) -> None:
     """Say what is wrong with a set-up."""
-    raise typer.Exit(examine(_paths(home), _params(params), console))
+    ports = {"AIRFLOW_PORT": airflow_port, "MLFLOW_PORT": mlflow_port}
+    raise typer.Exit(examine(SetUp(_paths(home), _params(params), ports), console))
 
 
 def _paths(home: Path | None) -> Paths:

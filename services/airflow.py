@@ -31,6 +31,7 @@ from services.processes import LOCALHOST, Program, clean_environment
 
 __all__ = [
     "DAG_ID",
+    "SECRET_FILES",
     "USER",
     "begin_schedule",
     "close_unfinished_runs",
@@ -43,6 +44,7 @@ __all__ = [
 
 DAG_ID = "atlas_nightly"
 USER = "admin"
+SECRET_FILES = ("airflow.cfg", "airflow.db", "passwords.json")
 _SECRETS = {("core", "fernet_key"): 32, ("api", "secret_key"): 64, ("api_auth", "jwt_secret"): 64}
 _LONG_AGO = "2026-01-01T00:00:00+00:00"
 
@@ -138,16 +140,15 @@ def close_unfinished_runs(paths: Paths) -> int:
 
     Only for a home whose scheduler does not run: a new one would carry on with them first.
     """
-    open_runs = "('queued', 'running')"
-    ended = "('success', 'failed', 'skipped', 'upstream_failed', 'removed')"
     with contextlib.closing(sqlite3.connect(_database(home(paths)))) as database, database:
         database.execute(
-            "update task_instance set state = 'failed' where (dag_id, run_id) in "
-            f"(select dag_id, run_id from dag_run where state in {open_runs}) "  # noqa: S608
-            f"and (state is null or state not in {ended})"
+            "update task_instance set state = 'failed' where (dag_id, run_id) in"
+            " (select dag_id, run_id from dag_run where state in ('queued', 'running'))"
+            " and (state is null or state not in"
+            " ('success', 'failed', 'skipped', 'upstream_failed', 'removed'))"
         )
         done = database.execute(
-            f"update dag_run set state = 'failed' where state in {open_runs}"  # noqa: S608
+            "update dag_run set state = 'failed' where state in ('queued', 'running')"
         )
         return done.rowcount
 
