@@ -13,12 +13,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from atlas.inputs import gather
+from atlas.moe import Network
+from atlas.residual import Standardizer
 from atlas.sampling import spread_evenly
 from atlas.windows import MarketData
 
-__all__ = ["ROWS", "Rows", "fit_har", "fit_logistic", "standardization", "training_rows"]
+__all__ = ["ROWS", "Rows", "fit_har", "fit_logistic", "install_base", "training_rows"]
 
 ROWS = 8_192  # per market: the linear fit's error is then far below what a network adds
 CHUNK = 512
@@ -29,28 +32,34 @@ class Rows(NamedTuple):
     """Flat inputs and targets of a market's training windows, float64, NaN where undefined."""
 
     skip: Array  # (N, D)
-    fingerprint: Array  # (N, F)
+    described: Array  # (N, G) fingerprint, log timeframe, volatility ratio: `DESCRIBED`
     har: Array  # (N, 3)
     direction: Array  # (N,)
     log_rv: Array  # (N,)
 
 
+def install_base(model: Network, data: Mapping[str, MarketData]) -> None:
+    """Fit standardization and base on training rows and put them into the model.
+
+    Calibration is undone (α = 1, no Platt scaling): it belongs to the weights of another training.
+
+    Args:
+        model: its standardizers, base and calibration are overwritten.
+        data: the markets to learn from; each is one of the model's.
+    """
+    rows = training_rows(data)
+    with torch.no_grad():
+        model.calibration.alpha.fill_(1.0)
+        model.calibration.platt.copy_(torch.tensor([1.0, 0.0]))
+        for modality in model.modalities:
+            own = [name for name, market in data.items() if market.panel.modality == modality]
+            if own:
+                _install(model, modality, {name: rows[name] for name in own})
+
+
 def training_rows(data: Mapping[str, MarketData], *, limit: int = ROWS) -> dict[str, Rows]:
     """Collect for each market the flat inputs of at most `limit` training windows."""
     return {market: _rows(own, limit) for market, own in data.items()}
-
-
-def standardization(fingerprint: Array) -> tuple[Array, Array]:
-    """Return mean and standard deviation (F,) of each column, NaN left out.
-
-    A column without a value gets (0, 1), a constant one the scale 1.
-    """
-    known = np.isfinite(fingerprint)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = np.where(known, fingerprint, 0.0).sum(axis=0) / count
-    spread = np.where(known, fingerprint - mean, 0.0)
-    scale = np.sqrt((spread**2).sum(axis=0) / count)
-    return mean, np.where(scale > 1e-12, scale, 1.0)
 
 
 def fit_logistic(
@@ -100,6 +109,22 @@ def fit_har(har: Array, log_rv: Array) -> Array:
     return np.asarray(np.linalg.lstsq(x, log_rv[known], rcond=None)[0], np.float64)
 
 
+def _install(model: Network, modality: str, rows: Mapping[str, Rows]) -> None:
+    standardizer = model.standardizers[modality]
+    assert isinstance(standardizer, Standardizer)
+    standardizer.fit(torch.from_numpy(np.concatenate([own.described for own in rows.values()])))
+    features = []
+    for own in rows.values():
+        described = standardizer(torch.from_numpy(own.described).float()).double().numpy()
+        features.append(np.column_stack([own.skip, described]))
+    intercepts, weights = fit_logistic(features, [own.direction for own in rows.values()])
+    model.base.weight(modality).copy_(torch.from_numpy(weights))
+    for intercept, (market, own) in zip(intercepts, rows.items(), strict=True):
+        index = model.markets.index(market)
+        model.base.intercept[index] = float(intercept)
+        model.base.har[index] = torch.from_numpy(fit_har(own.har, own.log_rv)).float()
+
+
 def _known(features: list[Array], directions: list[Array]) -> Iterator[tuple[Array, Array]]:
     for x, y in zip(features, directions, strict=True):
         known = np.isfinite(y)
@@ -109,16 +134,11 @@ def _known(features: list[Array], directions: list[Array]) -> Iterator[tuple[Arr
 def _rows(own: MarketData, limit: int) -> Rows:
     ends = spread_evenly(own.split.train, limit)
     measure = own.labels.question.measure
-    skip, fingerprint, har = [], [], []
+    parts = []
     for start in range(0, len(ends), CHUNK):
         part = gather(own.panel, ends[start : start + CHUNK], market_index=0, measure=measure)
-        skip.append(np.asarray(part.skip, np.float64))
-        fingerprint.append(np.asarray(part.fingerprint, np.float64))
-        har.append(np.asarray(part.har, np.float64))
-    return Rows(
-        np.concatenate(skip),
-        np.concatenate(fingerprint),
-        np.concatenate(har),
-        own.labels.direction[ends].astype(np.float64),
-        own.labels.log_rv[ends].astype(np.float64),
-    )
+        described = np.column_stack([part.fingerprint, part.log_timeframe, part.vol_ratio])
+        parts.append((part.skip, described, part.har))
+    flat = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    targets = own.labels.direction[ends], own.labels.log_rv[ends]
+    return Rows(*(column.astype(np.float64) for column in (*flat, *targets)))

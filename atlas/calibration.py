@@ -10,17 +10,33 @@
 Everything is float64 NumPy on arrays; NaN targets are left out.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import minimize_scalar
 
-__all__ = ["ALPHA_MAX", "Platt", "fit_alpha", "fit_alpha_squares", "fit_platt", "log_loss"]
+from atlas.moe import Network
+from atlas.prediction import raw_predictions
+from atlas.sampling import spread_evenly
+from atlas.windows import MarketData
+
+__all__ = [
+    "ALPHA_MAX",
+    "Platt",
+    "calibrate",
+    "fit_alpha",
+    "fit_alpha_squares",
+    "fit_platt",
+    "log_loss",
+]
 
 ALPHA_MAX = 1.5
 PRIOR_SD = np.array([0.5, 0.1])  # of the slope around 1, of the intercept around 0
 MIN_ROWS = 30
+ROWS = 8_192  # per market: more would tell a few numbers no better
 
 Array = npt.NDArray[np.floating]
 
@@ -30,6 +46,25 @@ class Platt(NamedTuple):
 
     slope: float
     intercept: float
+
+
+def calibrate(model: Network, data: Mapping[str, MarketData]) -> dict[str, dict[str, Any]]:
+    """Fit α and Platt scaling on each market's validation windows and put them into the model.
+
+    Args:
+        model: trained, not yet calibrated (α = 1).
+        data: the markets; only validation windows are looked at.
+
+    Returns:
+        For each market with validation windows: rows, alpha_direction, alpha_volatility, slope,
+        intercept, and log_loss, accuracy (calibrated), base_log_loss (of the base alone).
+    """
+    report = {}
+    for market, own in data.items():
+        ends = spread_evenly(own.split.validation, ROWS)
+        if len(ends):
+            report[market] = _calibrate(model, own, ends, model.markets.index(market))
+    return report
 
 
 def log_loss(logit: Array, direction: Array) -> float:
@@ -90,6 +125,35 @@ def fit_platt(logit: Array, direction: Array) -> Platt:
     if slope < 0:
         slope, intercept = _newton(np.column_stack([0 * z, np.ones_like(z)]), y, np.zeros(2))
     return Platt(float(slope), float(intercept))
+
+
+def _calibrate(
+    model: Network, own: MarketData, ends: npt.NDArray[np.int64], index: int
+) -> dict[str, Any]:
+    direction, log_rv = own.labels.direction[ends], own.labels.log_rv[ends]
+    found = raw_predictions(model, own, ends, market_index=index)
+    deep = found.logit - found.base_logit
+    alpha = fit_alpha(found.base_logit, deep, direction)
+    alpha_rv = fit_alpha_squares(found.base_log_rv, found.log_rv - found.base_log_rv, log_rv)
+    logit = found.base_logit + alpha * deep
+    platt = fit_platt(logit, direction)
+    model.calibration.alpha[index] = torch.tensor([alpha, alpha_rv])
+    model.calibration.platt[index] = torch.tensor(platt)
+    known = np.isfinite(direction)
+    y, calibrated = (
+        direction[known].astype(np.float64),
+        (platt.slope * logit + platt.intercept)[known],
+    )
+    return {
+        "rows": int(known.sum()),
+        "alpha_direction": alpha,
+        "alpha_volatility": alpha_rv,
+        "slope": platt.slope,
+        "intercept": platt.intercept,
+        "log_loss": log_loss(calibrated, y),
+        "base_log_loss": log_loss(found.base_logit[known], y),
+        "accuracy": float(np.mean((calibrated > 0) == (y > 0.5))),
+    }
 
 
 def _newton(

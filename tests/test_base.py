@@ -1,18 +1,10 @@
-"""The base: standardization, logistic regression and HAR by least squares."""
+"""The base: logistic regression and HAR by least squares."""
 
 import numpy as np
 import pytest
 
-from atlas.base import fit_har, fit_logistic, standardization, training_rows
+from atlas.base import fit_har, fit_logistic, training_rows
 from tests.toys import toy_data
-
-
-def test_standardization_leaves_out_what_is_missing() -> None:
-    """Mean and spread are those of the known values; empty and constant columns are harmless."""
-    x = np.array([[1.0, np.nan, 5.0], [3.0, np.nan, 5.0], [np.nan, np.nan, 5.0]])
-    mean, scale = standardization(x)
-    assert mean == pytest.approx([2.0, 0.0, 5.0])
-    assert scale == pytest.approx([1.0, 1.0, 1.0])
 
 
 def test_logistic_regression_recovers_the_law_and_each_market_s_intercept() -> None:

@@ -1,0 +1,79 @@
+"""The whole state of a training between two steps, as tensors and JSON-able values.
+
+Saved and loaded exactly, it makes a resumed run end in the same bits: weights, the optimizer's
+moments, the running average, the best epoch so far, and the step. There is no random state: what
+is random in a step follows from (seed, step) alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from atlas.errors import ModelError
+
+__all__ = ["TrainingState", "WeightAverage", "load_optimizer", "optimizer_tensors", "section"]
+
+
+class TrainingState(NamedTuple):
+    """Tensors by dotted name, on the CPU, and a small JSON-able record."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+class WeightAverage:
+    """The uniform mean of a model's trainable weights over the steps it was updated at."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.count = 0
+        self._weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.mean = {n: torch.zeros_like(p) for n, p in self._weights.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the present weights into the mean."""
+        self.count += 1
+        for name, weight in self._weights.items():
+            self.mean[name].lerp_(weight.detach(), 1.0 / self.count)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the model's weights with the mean; a second call exchanges them back."""
+        for name, weight in self._weights.items():
+            kept = weight.detach().clone()
+            weight.copy_(self.mean[name])
+            self.mean[name].copy_(kept)
+
+
+def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `name.`, without that start."""
+    return {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}.")}
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return an optimizer's state as `<parameter>.<field>` → tensor copies on the CPU."""
+    return {
+        f"{index}.{name}": value.detach().cpu().clone()
+        for index, fields in optimizer.state_dict()["state"].items()
+        for name, value in fields.items()
+    }
+
+
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` returned.
+
+    Raises:
+        ModelError: the tensors are not of this optimizer.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value.clone()
+    record = optimizer.state_dict()
+    try:
+        optimizer.load_state_dict({**record, "state": state})
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"checkpoint: its optimizer state does not fit: {error}") from None
