@@ -19,7 +19,7 @@ from atlas.bars import Timeframe, adjusted, check_bars
 from atlas.calendars import has_close, session_days
 from atlas.errors import DataError, SurfacesError
 from atlas.rolling import Floats, compiled, window_sum
-from atlas.stats import HURST_WINDOW, log_or_nan
+from atlas.stats import HURST_WINDOW, log_price
 from atlas.surfaces import atm_iv, skew_iv
 
 __all__ = [
@@ -109,7 +109,7 @@ def fingerprint(
         first = max(0, start - HURST_WINDOW)
         rows, done = slice(start, stop), slice(start - first, None)
         block = {name: values[first:stop] for name, values in columns.items()}
-        x = log_or_nan(block["close"])
+        x = log_price(block["close"])
         _vol_columns(x, days[first:stop], start - first, tally, table[:, rows], flags[:, rows])
         _price_columns(x, done, table[:, rows])
         _bar_only_columns(block, x, done, table[:, rows], flags[:, rows])
@@ -137,7 +137,7 @@ def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataF
             f"one surface a timestamp; got {grid.shape}"
         )
     stamps = _ascending(timestamps)
-    x = log_or_nan(atm_iv(grid))
+    x = log_price(atm_iv(grid))
     table, flags = _empty(len(stamps))
     days = np.arange(len(stamps), dtype=np.int64)
     _vol_columns(x, days, 0, _Tally.empty(completes=True), table, flags)
@@ -167,7 +167,7 @@ def session_sums(bars: pd.DataFrame, timeframe: str = "1d", *, calendar: str = "
     raw = check_bars(bars)
     stamps = _ascending(pd.DatetimeIndex(raw.index))
     days = session_days(stamps, calendar, step)
-    moves = formulas.differences(log_or_nan(_values(adjusted(raw)["close"])))
+    moves = formulas.differences(log_price(_values(adjusted(raw)["close"])))
     names, first = np.unique(days, return_index=True)
     sums = np.add.reduceat(moves * moves, first) if len(days) else np.empty(0)
     done = len(names) - step.is_intraday if len(names) else 0
@@ -285,13 +285,13 @@ def _bar_only_columns(
     atr = window_sum(ranges, _ATR_WINDOW)[done] / (_ATR_WINDOW * close[done])
     table[_ROW["atr"]] = atr
     for name in ("volume", "turnover"):
-        table[_ROW[f"{name}_z"]] = formulas.rescaled(log_or_nan(block[name]), _WINDOW)[done]
+        table[_ROW[f"{name}_z"]] = formulas.rescaled(log_price(block[name]), _WINDOW)[done]
     spread = np.full(x.size, np.nan)
     if "quoted" in block:
         spread = window_sum(block["quoted"], _WINDOW) / _WINDOW
     absent = ~np.isfinite(spread)
     if absent[done].any():
-        estimate = formulas.corwin_schultz(log_or_nan(high), log_or_nan(low), x)
+        estimate = formulas.corwin_schultz(log_price(high), log_price(low), x)
         spread = np.where(absent, window_sum(estimate, _WINDOW) / _WINDOW, spread)
         flags[1] = (absent & np.isfinite(spread))[done]
     table[_ROW["spread"]] = spread[done]

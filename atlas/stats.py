@@ -17,7 +17,7 @@ __all__ = [
     "hurst_exp",
     "kurtosis",
     "linreg_r2",
-    "log_or_nan",
+    "log_price",
     "realised_vol",
     "tick_spread",
     "variance_ratio_z",
@@ -39,7 +39,7 @@ def realised_vol(close: pd.Series, window: int = 30, *, bars_per_day: float = 1.
         Fraction per day, (N,); 0 for a constant price.
 
     Example:
-        Closes 100, 110, 99 with window 2 give √((ln² 1.1 + ln² .9)/2) = .1006.
+        Closes 100, 110, 99 with window 2 give √((ln² 1.1 + ln² .9)/2) = .1005.
     """
     root = formulas.root_mean_square(formulas.differences(_log(close)), window)
     return _like(close, root * np.sqrt(bars_per_day))
@@ -118,16 +118,16 @@ def tick_spread(bars: pd.DataFrame, window: int = 30) -> pd.Series:
     return _like(bars["close"], spread)
 
 
-def log_or_nan(values: Floats) -> Floats:
-    """Return the natural log, NaN where a value is not above 0."""
+def log_price(values: Floats) -> Floats:
+    """Return the natural log, quietly: what is not above 0 becomes −inf or NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         out: Floats = np.log(values)
-    out[np.isneginf(out)] = np.nan
     return out
 
 
 def _log(values: pd.Series) -> Floats:
-    return log_or_nan(_floats(values))
+    out = log_price(_floats(values))
+    return np.where(np.isfinite(out), out, np.nan)
 
 
 def _floats(values: pd.Series) -> Floats:

@@ -50,10 +50,13 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
 
 
 def _work(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str) -> dict[str, Any]:
+    found = {
+        symbol: store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
+        for symbol in store.symbols(paths, market)
+    }
     parts = [
-        _symbol(paths, settings, as_of, market, symbol) for symbol in store.symbols(paths, market)
+        _rows(frame, settings, market, symbol) for symbol, frame in found.items() if len(frame)
     ]
-    parts = [part for part in parts if len(part)]
     if not parts:
         raise DataError(
             f"{market}: expected bars known by {as_of.date()} in {paths.bars(market)}; got none: "
@@ -70,10 +73,7 @@ def _work(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str
     }
 
 
-def _symbol(
-    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbol: str
-) -> pd.DataFrame:
-    frame = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
+def _rows(frame: pd.DataFrame, settings: MarketConfig, market: str, symbol: str) -> pd.DataFrame:
     try:
         if settings.modality == "surface":
             rows = fingerprint_surfaces(*surface_grid(frame))

@@ -1,0 +1,115 @@
+"""The fingerprint stage: what it writes, that it repeats itself, and when it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlas.bars import Timeframe
+from atlas.catalogue import EXPERT_IDS
+from atlas.config import ATLASConfig, MarketConfig
+from atlas.data_fingerprint import FINGERPRINT_COLUMNS, FINGERPRINT_FLAGS, fingerprint
+from atlas.errors import DataError
+from atlas.surfaces import DELTAS
+from pipelines import store
+from pipelines.fingerprint import run
+from pipelines.paths import Paths
+
+AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
+
+
+def config_of(**markets: MarketConfig) -> ATLASConfig:
+    simulated = {"as_of": "2026-11-20", "markets": {}}
+    dumped = {name: market.model_dump() for name, market in markets.items()}
+    return ATLASConfig.parse({"markets": dumped, "simulated": simulated})
+
+
+def daily_bars(seed: int, n: int = 400) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(0.003 * rng.standard_normal(n)))
+    stamps = pd.date_range(end="2026-11-19", periods=n, freq="D", tz="UTC", unit="us")
+    frame = {"timestamp": stamps, "open": close, "high": close * 1.01, "low": close * 0.99}
+    return pd.DataFrame(frame | {"close": close, "volume": np.exp(rng.standard_normal(n))})
+
+
+def surfaces(n: int = 300) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    stamps = pd.date_range(end="2026-11-19", periods=n, freq="D", tz="UTC", unit="us")
+    keys = [(stamp, t, delta) for stamp in stamps for t in (1, 2, 3) for delta in DELTAS]
+    frame = pd.DataFrame(keys, columns=["timestamp", "tenor", "delta"])
+    return frame.assign(iv=0.3 + 0.01 * rng.standard_normal(len(frame)))
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path)
+
+
+def test_it_writes_a_row_a_bar_and_repeats_itself(paths: Paths) -> None:
+    """Rows are the library's fingerprints with a rule's verdict; a second run is skipped."""
+    settings = MarketConfig(timeframe="1d", calendar="24/7")
+    config = config_of(etf=settings)
+    for seed, symbol in enumerate(("BBB", "AAA")):
+        store.write_bars(paths, "etf", symbol, daily_bars(seed), Timeframe.parse("1d"), "chart")
+    summary = run(paths, config, as_of=AS_OF, market="etf")
+    content = paths.fingerprints("etf").read_bytes()
+    assert summary["rows"] == 800
+    assert summary["symbols"] == 2
+    assert sum(summary["rule_shares"].values()) == pytest.approx(1.0, abs=1e-5)
+    table = pd.read_parquet(paths.fingerprints("etf"))
+    assert list(table.columns) == [
+        "symbol",
+        "timestamp",
+        *FINGERPRINT_COLUMNS,
+        *FINGERPRINT_FLAGS,
+        "rule",
+    ]
+    assert set(table["rule"]) <= set(EXPERT_IDS)
+    assert table["symbol"].tolist() == ["AAA"] * 400 + ["BBB"] * 400
+    bars = store.read_bars(paths, "etf", "AAA", as_of=AS_OF, config=settings)
+    expected = fingerprint(bars, "1d").reset_index()
+    pd.testing.assert_frame_equal(table.iloc[:400][expected.columns], expected, check_exact=True)
+    assert run(paths, config, as_of=AS_OF, market="etf")["skipped"]
+    paths.fingerprints("etf").unlink()
+    again = run(paths, config, as_of=AS_OF, market="etf")
+    assert not again["skipped"]
+    assert paths.fingerprints("etf").read_bytes() == content
+
+
+def test_a_night_reads_only_bars_known_by_then_and_not_in_quarantine(paths: Paths) -> None:
+    """An earlier night ends earlier; a quarantined bar has no row, and both are new work."""
+    config = config_of(etf=MarketConfig(timeframe="1d", calendar="24/7"))
+    bars = daily_bars(1)
+    store.write_bars(paths, "etf", "AAA", bars, Timeframe.parse("1d"), "chart")
+    run(paths, config, as_of=AS_OF, market="etf")
+    whole = pd.read_parquet(paths.fingerprints("etf"))
+    run(paths, config, as_of=AS_OF - pd.Timedelta(days=10), market="etf")
+    earlier = pd.read_parquet(paths.fingerprints("etf"))
+    pd.testing.assert_frame_equal(earlier, whole.iloc[:-10], check_exact=True)
+    bad = pd.DataFrame({"symbol": ["AAA"], "timestamp": bars["timestamp"].iloc[[7]]})
+    paths.quarantine("etf").parent.mkdir(parents=True)
+    bad.to_parquet(paths.quarantine("etf"))
+    assert run(paths, config, as_of=AS_OF, market="etf")["rows"] == 399
+
+
+def test_surfaces_go_to_the_expert_of_surfaces(paths: Paths) -> None:
+    """A market of surfaces has a row a snapshot, skew among its columns."""
+    config = config_of(vol=MarketConfig(timeframe="1d", calendar="24/7", modality="surface"))
+    store.write_bars(paths, "vol", "SPY", surfaces(), Timeframe.parse("1d"), "surface")
+    summary = run(paths, config, as_of=AS_OF, market="vol")
+    table = pd.read_parquet(paths.fingerprints("vol"))
+    assert summary["rule_shares"] == {"options_skew": 1.0}
+    assert table["skew_iv"].notna().all()
+    assert len(table) == 300
+
+
+def test_a_market_without_bars_is_refused_by_name(paths: Paths) -> None:
+    """No symbol, or none with a bar by that night, is an error that says what to run."""
+    config = config_of(etf=MarketConfig(timeframe="1d", calendar="24/7"))
+    with pytest.raises(DataError, match="etf: expected bars known by 2026-11-20"):
+        run(paths, config, as_of=AS_OF, market="etf")
+    store.write_bars(paths, "etf", "AAA", daily_bars(1), Timeframe.parse("1d"), "chart")
+    with pytest.raises(DataError, match="known by 2001-01-01"):
+        run(paths, config, as_of=pd.Timestamp("2001-01-01", tz="UTC"), market="etf")
+    assert not paths.fingerprints("etf").exists()
