@@ -85,6 +85,8 @@ def _ingest(
     _sweep(paths, market)
     settings = config.markets[market]
     always = pd.Timestamp.max.tz_localize("UTC")
+    for symbol in symbols:  # all before the first is written: a bad file leaves data/ as it was
+        source.fetch(market, symbol, start=None, as_of=as_of)
     before = store.extent(paths, market, settings, always).bars
     for symbol in symbols:
         rows = source.fetch(market, symbol, start=None, as_of=as_of)

@@ -129,7 +129,7 @@ def _remote(paths: Paths) -> str | None:
 
 def _dvc(paths: Paths, *command: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *command, "-q"],
+        [sys.executable, "-m", "dvc", *command],  # no -q: it hides errors too
         cwd=paths.home,
         env={**os.environ, **_CALM},
         stdin=subprocess.DEVNULL,
@@ -138,5 +138,6 @@ def _dvc(paths: Paths, *command: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()[-1000:]
-        raise HomeError(f"dvc {' '.join(command)} failed in {paths.home}: {said}")
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = " ".join(said) or done.stderr.strip()[-1000:]
+        raise HomeError(f"dvc {' '.join(command)} failed in {paths.home}: {reason}")

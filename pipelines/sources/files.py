@@ -41,9 +41,20 @@ class FilesSource:
     """The source `files`; its methods are those of `pipelines.sources.Source`."""
 
     def __init__(self, folder: Path, config: ATLASConfig) -> None:
-        """Hold an archive's folder; nothing is read yet."""
+        """Hold an archive's folder; it is listed once, when a market is first asked for."""
         self.folder = folder
         self.config = config
+        self._listed: dict[str, dict[str, Path]] = {}
+
+    def files(self, market: str) -> dict[str, Path]:
+        """Return the market's files by symbol, none if it may be absent and is.
+
+        Raises:
+            DataError: naming the folder or the file, and what is wrong with its name.
+        """
+        if market not in self._listed:
+            self._listed[market] = self._list(market)
+        return self._listed[market]
 
     def symbols(self, market: str) -> list[str]:
         """Return the market's symbols, after checking the form of its files.
@@ -53,7 +64,7 @@ class FilesSource:
         Raises:
             DataError: naming the folder or the file, and what is wrong with it.
         """
-        found = self._files(market)
+        found = self.files(market)
         for symbol, path in found.items():
             _check_form(path, f"{market}/{symbol}", self._market(market))
         return list(found)
@@ -63,7 +74,7 @@ class FilesSource:
     ) -> pd.DataFrame:
         """Return a symbol's rows from `start` on known by `as_of`, timestamp a column."""
         config = self._market(market)
-        rows = _rows(self._files(market)[symbol], f"{market}/{symbol}", config)
+        rows = _rows(self.files(market)[symbol], f"{market}/{symbol}", config)
         wanted = known_by(rows["timestamp"], as_of, config)
         if start is not None:
             wanted &= rows["timestamp"] >= start
@@ -75,7 +86,7 @@ class FilesSource:
         Raises:
             DataError: the market has no files.
         """
-        found = self._files(market)
+        found = self.files(market)
         if not found:
             raise DataError(f"{self.folder / market}: expected files of this market, found none")
         config = self._market(market)
@@ -85,7 +96,7 @@ class FilesSource:
     def digest(self, market: str) -> str:
         """Return a digest over names, sizes and times of the market's files."""
         total = hashlib.sha256()
-        for symbol, path in self._files(market).items():
+        for symbol, path in self.files(market).items():
             status = path.stat()
             total.update(f"{symbol} {status.st_size} {status.st_mtime_ns}\n".encode())
         return total.hexdigest()
@@ -96,7 +107,7 @@ class FilesSource:
             raise ConfigError(f"market {market!r} is not in params.yaml, which has {known}")
         return self.config.markets[market]
 
-    def _files(self, market: str) -> dict[str, Path]:
+    def _list(self, market: str) -> dict[str, Path]:
         required = self._market(market).required
         folder = self.folder / market
         if not folder.is_dir():
@@ -151,7 +162,7 @@ def check_rows(folder: Path, config: ATLASConfig) -> None:
     source = FilesSource(folder, config)
     for market, settings in config.markets.items():
         total, bad, example = 0, 0, ""
-        for symbol, path in source._files(market).items():
+        for symbol, path in source.files(market).items():
             rows = _rows(path, f"{market}/{symbol}", settings)
             broken = _broken(rows, settings)
             total, bad = total + len(rows), bad + int(broken.sum())
@@ -172,7 +183,7 @@ def archive_as_of(folder: Path, config: ATLASConfig) -> pd.Timestamp:
         DataError: no market has files.
     """
     source = FilesSource(folder, config)
-    nights = [source.as_of(market) for market in config.markets if source._files(market)]
+    nights = [source.as_of(market) for market in config.markets if source.files(market)]
     if not nights:
         raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
     return max(nights)
