@@ -3,9 +3,10 @@
 import numpy as np
 
 from atlas.bars import Timeframe
+from atlas.config import ATLASConfig
 from atlas.windows import MarketData, Panel, cut, label
 
-__all__ = ["LAW", "toy_charts", "toy_data", "toy_surfaces"]
+__all__ = ["LAW", "toy_charts", "toy_config", "toy_data", "toy_surfaces"]
 
 LAW = 0.85  # P(the next move has the opposite sign of the last one)
 FEATURES = 11
@@ -78,3 +79,19 @@ def toy_data(*, bars: int = 400, test: int = 60, validation: int = 60) -> dict[s
         split = cut(panel, labels, test=test, validation=validation, horizon=1)
         data[panel.market] = MarketData(panel, labels, split)
     return data
+
+
+def toy_config(**training: object) -> ATLASConfig:
+    """A configuration of `toy_data` with a tiny network."""
+    surface = {"modality": "surface", "label": {"kind": "surface_change", "measure": "butterfly"}}
+    common = {"timeframe": "1d", "calendar": "24/7"}
+    own = {"toy_charts": {}, "toy_more": {}, "toy_surfaces": surface}
+    budget = {"epochs": 3, "windows_per_epoch": 24 * 6, "batch": 24}
+    return ATLASConfig.parse(
+        {
+            "markets": {market: {**common, **extra} for market, extra in own.items()},
+            "simulated": {"as_of": "2026-11-20", "markets": {}},
+            "model": {"chart_width": 2, "series_width": 4, "hidden": 8},
+            "training": {**budget, **training},
+        }
+    )
