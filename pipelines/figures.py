@@ -39,8 +39,8 @@ def table_text(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
 def caption(heading: Mapping[str, Any]) -> str:
     """Say in a line what the table's figures are."""
     return (
-        f"Night {heading['as_of']}, source {heading['source']}: per cent of test windows; "
-        f"± half the {heading['confidence']:.0%} interval from resampled sessions; seed: a claim"
+        f"Night {heading['as_of']}, source {heading['source']}: test windows, per cent; "
+        f"± half the {heading['confidence']:.0%} interval over sessions; seed: its claim"
     )
 
 

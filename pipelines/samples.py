@@ -83,9 +83,8 @@ def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Time
     """Lay a market's symbols end to end, with fingerprints, rule and truth beside the bars."""
     timeframe = Timeframe.parse(settings.timeframe)
     parts = _read(paths, settings, market, as_of)
-    times = pd.DatetimeIndex(
-        np.concatenate([part.times.as_unit("us").asi8 for part in parts]), tz="UTC"
-    )
+    stamps = np.concatenate([part.times.as_unit("us").asi8 for part in parts])
+    times = pd.DatetimeIndex(stamps.view("datetime64[us]"), tz="UTC")
     axis = 0 if settings.modality == "surface" else 1
     fingerprints = _fingerprints(paths, market, parts)
     rule = pd.Categorical(fingerprints["rule"].astype(str), categories=EXPERT_IDS).codes
@@ -95,7 +94,7 @@ def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Time
         timeframe=timeframe,
         symbols=tuple(part.name for part in parts),
         offsets=np.cumsum([0, *(len(part.times) for part in parts)], dtype=np.int64),
-        timestamp=times.as_unit("us").asi8,
+        timestamp=stamps,
         session=session_days(times, settings.calendar, timeframe),
         values=np.ascontiguousarray(np.concatenate([part.grid for part in parts], axis=axis)),
         fingerprint=fingerprints[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32),
