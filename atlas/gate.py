@@ -114,6 +114,8 @@ def hysteresis(verdicts: Verdicts) -> Verdicts:
     Returns:
         (N,) int8. Row t depends on verdicts t−8 … t alone.
     """
+    if not len(verdicts):
+        return np.zeros(0, np.int8)
     padded = np.concatenate([np.full(MEMORY - 1, -1, np.int8), verdicts])
     recent = np.lib.stride_tricks.sliding_window_view(padded, MEMORY)  # (N, 9)
     best = np.full(len(verdicts), -1, np.int16)

@@ -76,6 +76,7 @@ class Network(nn.Module):
 
     gate_learns = False
     balance_weight = 0.0
+    expert_ids: tuple[str, ...] = ()
 
     def __init__(self, trunk: Trunk, markets: Sequence[str], modalities: Sequence[str]) -> None:
         super().__init__()
@@ -189,6 +190,7 @@ class AtlasMoE(Network):
         self.balance_kind, self.balance_weight = balance
         self.gate_learns = gate.is_learned and len(experts) > 1
         columns = [self.expert_ids.index(i) if i in experts else -1 for i in EXPERT_IDS]
+        columns.append(-1)  # index −1: the rule is not known
         self.register_buffer("columns_of_rule", torch.tensor(columns), persistent=False)
         for modality, own in by_modality.items():
             allowed = torch.zeros(len(experts), dtype=torch.bool)
@@ -345,7 +347,7 @@ def _mixed(config: ATLASConfig, gate: str) -> AtlasMoE:
 
 
 def _gate(name: str, k: int, experts: int) -> Gate:
-    if name == "mlp":
+    if name == "mlp" and experts > 1:
         return MLPGate(Standardizer().width, experts, k)
     if name == "uniform":
         return UniformGate(experts)

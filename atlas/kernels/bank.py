@@ -8,11 +8,13 @@ What they decide:
 - The 1×K kernels run on the price line of the *series*: on a raster a box filter smears occupancy,
   on a series it averages. A smoothing kernel answers with its mean less the newest value, so that
   no level of price is ever a feature.
-- Patterns and trend fits answer with a correlation in [−1, 1]: the inner product over the norms
-  of the kernel and of the input around its own mean (trends) or line (patterns). This is the
-  matched filter when neither the size nor the tilt of a pattern matters.
-- Plain responses are scaled to unit variance on a random walk of the window's volatility, so a
-  response reads in standard deviations of chance.
+- Trend fits and patterns answer with a correlation: the inner product over the norms of the kernel
+  and of the input around its own mean (trends) or line (patterns). This is the matched filter when
+  neither the size nor the tilt of a pattern matters. A pattern's goes through Fisher's (1915)
+  z = artanh, because a random walk's correlations crowd at ±½ and a good likeness, above .9, would
+  be no rarer than a strong day.
+- Responses are scaled to unit variance on a random walk of the window's volatility, so each reads
+  in standard deviations of chance: exactly for plain ones, as measured on 20,000 walks for others.
 """
 
 from collections.abc import Sequence
@@ -27,10 +29,12 @@ from atlas.errors import ConfigError
 from atlas.kernels.registry import Template
 from atlas.kernels.templates import detector
 
-__all__ = ["CORRELATION_GAIN", "EDGE", "KernelBank", "SeriesBank", "place"]
+__all__ = ["EDGE", "KernelBank", "SeriesBank", "place", "random_walk_gain"]
 
 EDGE = 8  # newest bars at which a series bank answers
-CORRELATION_GAIN = 2.0  # a correlation's standard deviation on random walks is about one half
+TREND_GAIN = 1.5  # 1 / sd of a trend's correlation on random walks, alike for all lengths
+PATTERN_GAIN = 2.5  # the same for Fisher's z of a pattern's
+_CLOSEST = 0.97  # Fisher's z of a perfect likeness stays finite
 SERIES_UNIT = 8.0**0.5  # a series row is in units of √8 standard deviations of a return
 _FLOOR = 1e-3  # sum of squares under which an input counts as flat; a return's is about 1/8
 
@@ -106,16 +110,18 @@ class SeriesBank(KernelBank):
 
     line: Tensor
     newest: Tensor
-    relative: Tensor
     gain: Tensor
 
     def __init__(self, templates: Sequence[Template], edge: int = EDGE) -> None:
         length = max(len(template.weights()) for template in templates)
-        # Correlations last, so that the norm is needed for one slice only.
-        ordered = sorted(templates, key=lambda template: template.relative != "none")
+        # Correlations last, patterns at the very end, so that each treatment is one slice.
+        ordered = sorted(
+            templates, key=lambda template: ("none", "mean", "line").index(template.relative)
+        )
         super().__init__(ordered, (length,))
         self.edge, self.length = edge, length
         self.plain = sum(template.relative == "none" for template in ordered)
+        self.patterns = sum(template.relative == "line" for template in ordered)
         newest = np.zeros((len(ordered), length))
         newest[[not template.detects for template in ordered], -1] = 1.0
         lines = [
@@ -125,7 +131,8 @@ class SeriesBank(KernelBank):
         self.register_buffer("line", torch.stack(lines))  # (D, L)
         self.register_buffer("newest", torch.tensor(newest, dtype=torch.float32))
         gain = random_walk_gain(self.weight.detach().numpy().astype(np.float64) - newest)
-        gain[self.plain :] = CORRELATION_GAIN
+        gain[self.plain :] = TREND_GAIN
+        gain[len(ordered) - self.patterns :] = PATTERN_GAIN
         self.register_buffer("gain", torch.tensor(gain, dtype=torch.float32))
 
     def kernels(self) -> Tensor:
@@ -140,20 +147,27 @@ class SeriesBank(KernelBank):
             path: (B, T) in units of √8 standard deviations of a return, T ≥ L + edge − 1.
 
         Returns:
-            Responses (B, 2D, edge), the newest bar last; 0 on a flat line.
+            Responses (B, 2D, edge) in the order of `names`, the newest bar last; 0 on a flat line.
         """
-        kernels, plain = self.kernels(), self.plain
         windows = path[:, -(self.length + self.edge - 1) :].unfold(1, self.length, 1)  # (B, P, L)
         windows = windows - windows[..., -1:]  # float32: take the level out before squaring
-        basis = torch.cat([kernels, self.constant[plain:], self.line[plain:]])
-        raw = functional.linear(windows, basis)  # (B, P, D + 2M)
-        many = len(kernels)
-        fits = raw[..., many:].square()  # (B, P, 2M): the parts of the mean and of the line
-        total = functional.linear(windows.square(), self.mask[plain:])  # (B, P, M)
-        squares = total - fits[..., : many - plain] - fits[..., many - plain :]
-        norms = kernels[plain:].norm(dim=1) * (squares.clamp_min(0) + _FLOOR).sqrt()
-        response = torch.cat([raw[..., :plain], raw[..., plain:many] / norms], -1) * self.gain
+        kernels, plain = self.kernels(), self.plain
+        sums = functional.linear(windows, kernels)  # (B, P, D)
+        norms = kernels[plain:].norm(dim=1) * self._spread(windows)  # (B, P, M)
+        likeness = sums[..., plain:] / norms
+        trends, patterns = likeness.tensor_split([likeness.shape[-1] - self.patterns], -1)
+        response = torch.cat([sums[..., :plain], trends, (_CLOSEST * patterns).atanh()], -1)
+        response = response * self.gain
         return torch.cat([response, -response], -1).transpose(1, 2)  # (B, 2D, P)
+
+    def _spread(self, windows: Tensor) -> Tensor:
+        """Return the norms (B, P, M) of windows around mean or line, on each kernel's bars."""
+        many = len(self.mask) - self.plain
+        basis = torch.cat([self.constant[self.plain :], self.line[self.plain :]])
+        fitted = functional.linear(windows, basis).square()  # (B, P, 2M): of mean and of line
+        total = functional.linear(windows.square(), self.mask[self.plain :])
+        left = total - fitted[..., :many] - fitted[..., many:]
+        return (left.clamp_min(0) + _FLOOR).sqrt()
 
 
 def random_walk_gain(kernels: Weights) -> Weights:

@@ -59,8 +59,8 @@ class Template:
         place: what it runs on.
         weights: the template.
         detects: whether a bank starts from it made zero-mean and unit-norm; else it smooths.
-        relative: `mean` or `line`: the response is the correlation with the input around its own
-            mean or line; `none`: a plain weighted sum.
+        relative: `mean` or `line`: the response is (a function of) the correlation with the input
+            around its own mean or line; `none`: a plain weighted sum.
     """
 
     name: str
@@ -122,7 +122,7 @@ _SERIES = [
             ("head_and_shoulders", head_and_shoulders),
             ("double_bottom", double_bottom),
         )
-        for k in (24, 32, 40)
+        for k in (24, 28, 32, 36, 40)
     ),
 ]
 _BLOCKS_OF_CHART = [
