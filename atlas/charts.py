@@ -130,26 +130,29 @@ def _buffer(out: Images | None, shape: tuple[int, ...]) -> Images:
 
 
 @compiled
-def _levels(bars: Floats, first: int, level: Images) -> None:
+def _levels(window: Floats, level: Images, there: Floats) -> None:
     """Write the window's open, high, low, close, volume as levels in [0, H], `_OFF` if missing."""
+    o, h, w, c, v = window[0], window[1], window[2], window[3], window[4]
     bottom, top, most = np.inf, -np.inf, 0.0
-    for t in range(first, first + WINDOW):
-        if np.isfinite(bars[0, t] + bars[1, t] + bars[2, t] + bars[3, t]):
-            bottom, top = min(bottom, bars[2, t]), max(top, bars[1, t])
-            if bars[4, t] > most:
-                most = bars[4, t]
+    for i in range(WINDOW):
+        total = o[i] + h[i] + w[i] + c[i]
+        there[i] = total - total  # 0 where all four are finite, else NaN
+        if there[i] == 0.0:
+            bottom = w[i] if w[i] < bottom else bottom
+            top = h[i] if h[i] > top else top
+            most = v[i] if v[i] > most else most
     flat = not top > bottom
     scale = 0.0 if flat else _LEVELS / (top - bottom)
     base = 0.5 * _LEVELS if flat else 0.0
     bulk = _LEVELS / most if most > 0.0 else 0.0
+    for k in range(4):
+        price, line = window[k], level[k]
+        for i in range(WINDOW):
+            place = base + (price[i] - bottom) * scale
+            line[i] = place if there[i] == 0.0 else _OFF
+    line = level[4]
     for i in range(WINDOW):
-        t = first + i
-        if np.isfinite(bars[0, t] + bars[1, t] + bars[2, t] + bars[3, t]):
-            for k in range(4):
-                level[k, i] = base + (bars[k, t] - bottom) * scale
-            level[4, i] = bars[4, t] * bulk if bars[4, t] > 0.0 else 0.0
-        else:
-            level[:, i] = _OFF
+        line[i] = v[i] * bulk if there[i] == 0.0 and v[i] > 0.0 else _OFF
 
 
 @compiled
@@ -161,10 +164,10 @@ def _cover(x: np.float32) -> np.float32:
 
 @compiled
 def _draw(bars: Floats, ends: Longs, out: Images) -> None:
-    level = np.empty((5, WINDOW), np.float32)
+    level, there = np.empty((5, WINDOW), np.float32), np.empty(WINDOW)
     half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)
     for b in range(ends.size):
-        _levels(bars, ends[b] - WINDOW + 1, level)
+        _levels(bars[:, ends[b] - WINDOW + 1 : ends[b] + 1], level, there)
         o, h, w, c, v = level[0], level[1], level[2], level[3], level[4]
         for y in range(_LEVELS):
             row = np.float32(y)

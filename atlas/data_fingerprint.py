@@ -52,8 +52,9 @@ VOL_SESSIONS = 30
 
 _WINDOW = 30  # bars of trend_r2, spread, volume_z, turnover_z and kurtosis
 _ATR_WINDOW = 14
-_BLOCK = 4_096  # bars worked on at a time
+_BLOCK = 8_192  # bars worked on at a time
 _SEED_KEYS = ("vol30", "trend_r2", "hurst", "spread", "volume_z")
+_OF_TRADE = ("spread", "volume_z", "turnover_z", "atr")  # no surface has these
 _LOG_FOUR = math.log(4.0)
 _HURST_SCALE = 0.25 / math.log(2.0)
 _ROW = {name: row for row, name in enumerate(FINGERPRINT_COLUMNS)}
@@ -113,6 +114,7 @@ def fingerprint(
         _vol_columns(x, days[first:stop], start - first, tally, table[:, rows], flags[:, rows])
         _price_columns(x, done, table[:, rows])
         _bar_only_columns(block, x, done, table[:, rows], flags[:, rows])
+    table[_ROW["skew_iv"]] = np.nan
     return _frame(table, flags, stamps)
 
 
@@ -143,6 +145,8 @@ def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataF
     _vol_columns(x, days, 0, _Tally.empty(completes=True), table, flags)
     _price_columns(x, slice(None), table)
     table[_ROW["skew_iv"]] = skew_iv(grid)
+    for name in _OF_TRADE:
+        table[_ROW[name]] = np.nan
     return _frame(table, flags, stamps)
 
 
@@ -282,13 +286,13 @@ def _bar_only_columns(
 ) -> None:
     high, low, close = block["high"], block["low"], block["close"]
     ranges = formulas.true_range(high, low, close)
-    atr = window_sum(ranges, _ATR_WINDOW)[done] / (_ATR_WINDOW * close[done])
-    table[_ROW["atr"]] = atr
-    for name in ("volume", "turnover"):
-        table[_ROW[f"{name}_z"]] = formulas.rescaled(log_price(block[name]), _WINDOW)[done]
+    table[_ROW["atr"]] = window_sum(ranges, _ATR_WINDOW)[done] / (_ATR_WINDOW * close[done])
+    turnover = block["turnover"] if "turnover" in block else block["paid"] * block["volume"]
+    for name, values in (("volume_z", block["volume"]), ("turnover_z", turnover)):
+        table[_ROW[name]] = formulas.rescaled(log_price(values), _WINDOW)[done]
     spread = np.full(x.size, np.nan)
-    if "quoted" in block:
-        spread = window_sum(block["quoted"], _WINDOW) / _WINDOW
+    if "bid" in block and "ask" in block:
+        spread = formulas.mean_spread(block["bid"], block["ask"], _WINDOW)
     absent = ~np.isfinite(spread)
     if absent[done].any():
         estimate = formulas.corwin_schultz(log_price(high), log_price(low), x)
@@ -300,12 +304,9 @@ def _bar_only_columns(
 def _bar_columns(raw: pd.DataFrame) -> dict[str, Floats]:
     prices = adjusted(raw)
     columns = {name: _values(prices[name]) for name in ("high", "low", "close")}
-    columns["volume"] = _values(raw["volume"])
-    given = raw["turnover"] if "turnover" in raw else raw["close"] * raw["volume"]
-    columns["turnover"] = _values(given)
-    if "bid" in raw and "ask" in raw:
-        columns["quoted"] = _values((raw["ask"] - raw["bid"]) / (0.5 * (raw["ask"] + raw["bid"])))
-    return columns
+    columns["paid"] = _values(raw["close"])
+    given = [name for name in ("volume", "turnover", "bid", "ask") if name in raw]
+    return columns | {name: _values(raw[name]) for name in given}
 
 
 def _values(column: pd.Series) -> Floats:
@@ -318,7 +319,7 @@ def _blocks(n: int) -> Iterator[tuple[int, int]]:
 
 
 def _empty(n: int) -> tuple[Table, Flags]:
-    table = np.full((len(FINGERPRINT_COLUMNS), n), np.nan, dtype=np.float32)
+    table = np.empty((len(FINGERPRINT_COLUMNS), n), dtype=np.float32)
     return table, np.zeros((len(FINGERPRINT_FLAGS), n), dtype=np.bool_)
 
 

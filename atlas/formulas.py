@@ -15,6 +15,7 @@ from atlas.rolling import Floats, compiled, window_moments, window_sum, window_t
 __all__ = [
     "corwin_schultz",
     "differences",
+    "mean_spread",
     "pearson_kurtosis",
     "r_squared",
     "rescaled",
@@ -120,6 +121,15 @@ def variance_ratio(x: Floats, window: int) -> tuple[Floats, Floats]:
         r[i] = (s4[i] / span) / (total / window)
         e[i] = np.sqrt(cross) / total
     return ratio, error
+
+
+@compiled
+def mean_spread(bid: Floats, ask: Floats, window: int) -> Floats:
+    """Return the mean of (ask − bid)/mid over the last `window` quotes: (N,) to (N,)."""
+    spread = np.empty(bid.size)
+    for i in range(bid.size):
+        spread[i] = (ask[i] - bid[i]) / (0.5 * (ask[i] + bid[i]))
+    return window_sum(spread, window) / window
 
 
 @compiled

@@ -112,8 +112,7 @@ def tick_spread(bars: pd.DataFrame, window: int = 30) -> pd.Series:
     estimated = formulas.corwin_schultz(*(_log(bars[name]) for name in ("high", "low", "close")))
     spread = window_sum(estimated, window) / window
     if "bid" in bars and "ask" in bars:
-        bid, ask = _floats(bars["bid"]), _floats(bars["ask"])
-        quoted = window_sum((ask - bid) / (0.5 * (ask + bid)), window) / window
+        quoted = formulas.mean_spread(_floats(bars["bid"]), _floats(bars["ask"]), window)
         spread = np.where(np.isfinite(quoted), quoted, spread)
     return _like(bars["close"], spread)
 

@@ -50,13 +50,11 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
 
 
 def _work(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str) -> dict[str, Any]:
-    found = {
-        symbol: store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
-        for symbol in store.symbols(paths, market)
-    }
-    parts = [
-        _rows(frame, settings, market, symbol) for symbol, frame in found.items() if len(frame)
-    ]
+    parts = []
+    for symbol in store.symbols(paths, market):
+        bars = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
+        if len(bars):
+            parts.append(_rows(bars, settings, market, symbol))
     if not parts:
         raise DataError(
             f"{market}: expected bars known by {as_of.date()} in {paths.bars(market)}; got none: "

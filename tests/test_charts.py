@@ -161,7 +161,7 @@ def test_series_match_their_definition() -> None:
 
 
 def test_surfaces_match_a_naive_loop() -> None:
-    """Volatility is centered on the window's nearest at-the-money mean; the mask says what is there."""
+    """Volatility is centered on nearest at-the-money; the mask says what is there."""
     rng = np.random.default_rng(2)
     grid = 0.3 + 0.05 * rng.standard_normal((150, 3, 9))
     grid[rng.random(grid.shape) < 0.2] = np.nan

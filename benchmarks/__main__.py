@@ -1,0 +1,41 @@
+"""Run one benchmark: a table for people, and one JSON document if asked."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.harness import Report, metadata
+
+NAMES = ("fingerprint", "chart")
+SEED = 7
+
+
+def main(
+    name: Annotated[str, typer.Argument(help=" | ".join(NAMES))],
+    json_path: Annotated[Path | None, typer.Option("--json", help="write the document")] = None,
+) -> None:
+    """Measure NAME and print what was found, beside its targets."""
+    if name not in NAMES:
+        raise typer.BadParameter(f"expected one of {', '.join(NAMES)}; got {name!r}")
+    report: Report = import_module(f"benchmarks.{name}").run(SEED)
+    width = max(len(row.name) for row in report.results)
+    for row in report.results:
+        spread = f"{row.p10:10.4g} … {row.p90:<10.4g}"
+        typer.echo(f"{row.name:<{width}} {row.median:10.4g} {row.unit:<14} {spread} n={row.n}")
+    for claim in report.ratios:
+        target = "" if claim.target is None else f"(target {claim.target:g})"
+        typer.echo(f"{claim.name:<{width}} {claim.value:10.4g} {target}")
+    if json_path is not None:
+        document = {
+            "metadata": metadata(name, SEED),
+            "results": [row._asdict() for row in report.results],
+            "ratios": [claim._asdict() for claim in report.ratios],
+        }
+        json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
