@@ -156,7 +156,7 @@ def _rows(model: Network, own: MarketData) -> pd.DataFrame:
             "y": own.labels.direction[ends],
             "probability": found["probability"],
             "log_rv": own.labels.log_rv[ends],
-            "volatility": found["log_rv"],
+            "volatility": found["volatility"],
             "p": np.nan if panel.probability is None else panel.probability[ends],
             "rule": np.asarray(EXPERT_IDS)[panel.rule[ends]],
         }

@@ -26,7 +26,7 @@ SEED = 3
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, MarketData]:
-    return toy_data()
+    return toy_data(bars=260, test=40, validation=40)
 
 
 def _built(variant: str = "moe_mlp") -> Network:
@@ -59,10 +59,16 @@ def _same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
+def states() -> list[TrainingState]:
+    """What the undisturbed run handed to its checkpoint callback."""
+    return []
+
+
+@pytest.fixture(scope="module")
 def undisturbed(
-    data: dict[str, MarketData],
+    data: dict[str, MarketData], states: list[TrainingState]
 ) -> tuple[dict[str, Tensor], TrainingResult]:
-    return _trained(data)
+    return _trained(data, checkpoint=states.append)
 
 
 def test_two_runs_give_the_same_bits(
@@ -75,61 +81,66 @@ def test_two_runs_give_the_same_bits(
     assert result == undisturbed[1]
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
 def test_a_killed_run_resumes_to_the_same_bits(
-    data: dict[str, MarketData],
-    undisturbed: tuple[dict[str, Tensor], TrainingResult],
-    epochs: int,
+    data: dict[str, MarketData], undisturbed: tuple[dict[str, Tensor], TrainingResult]
 ) -> None:
-    """Killed after its first or second checkpoint, it ends where the undisturbed run ends."""
-    states: list[TrainingState] = []
+    """Killed in its second epoch, it goes on from the first and ends where the other ends."""
+    kept: list[TrainingState] = []
 
-    def stop(state: TrainingState) -> None:
-        states.append(state)
-        if len(states) == epochs:
+    def stop(progress: Progress) -> None:
+        if progress.step == 9:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _trained(data, checkpoint=stop)
-    weights, result = _trained(data, resume=states[-1])
+        train(
+            _built(),
+            data,
+            toy_config().training,
+            seed=SEED,
+            checkpoint=kept.append,
+            progress=stop,
+        )
+    assert [state.meta["step"] for state in kept] == [6]
+    weights, result = _trained(data, resume=kept[0])
     assert _same(weights, undisturbed[0])
     assert result == undisturbed[1]
 
 
-def test_a_checkpoint_is_not_changed_by_the_steps_after_it(data: dict[str, MarketData]) -> None:
-    """The state that is handed out is a copy."""
-    states: list[TrainingState] = []
-    sums: list[float] = []
-
-    def keep(state: TrainingState) -> None:
-        states.append(state)
-        sums.append(sum(float(t.double().sum()) for t in state.tensors.values()))
-
-    _trained(data, checkpoint=keep)
-    after = [sum(float(t.double().sum()) for t in state.tensors.values()) for state in states]
-    assert after == sums
+def test_a_checkpoint_is_not_changed_by_the_steps_after_it(
+    data: dict[str, MarketData],
+    states: list[TrainingState],
+    undisturbed: tuple[dict[str, Tensor], TrainingResult],
+) -> None:
+    """The states handed out are copies: resumed at the end of the run, each gives its bits."""
     assert [state.meta["step"] for state in states] == [6, 12, 18]
+    for state in states[1:]:
+        weights, result = _trained(data, resume=state)
+        assert _same(weights, undisturbed[0])
+        assert result == undisturbed[1]
 
 
 @pytest.mark.parametrize(
     ("change", "named"), [({"epochs": 4}, "steps 24, got 18"), ({"batch": 12}, "steps 36, got 18")]
 )
+@pytest.mark.usefixtures("undisturbed")
 def test_a_checkpoint_of_another_training_is_refused(
-    data: dict[str, MarketData], change: dict[str, int], named: str
+    data: dict[str, MarketData],
+    states: list[TrainingState],
+    change: dict[str, int],
+    named: str,
 ) -> None:
     """It is named what differs."""
-    states: list[TrainingState] = []
-    _trained(data, checkpoint=states.append)
     with pytest.raises(ModelError, match=f"expected {named}"):
         _trained(data, resume=states[0], **change)
 
 
-def test_a_checkpoint_of_another_network_is_refused(data: dict[str, MarketData]) -> None:
+@pytest.mark.usefixtures("undisturbed")
+def test_a_checkpoint_of_another_network_is_refused(
+    data: dict[str, MarketData], states: list[TrainingState]
+) -> None:
     """Weights that do not fit are an error of one line, not a traceback of torch."""
-    states: list[TrainingState] = []
-    _trained(data, checkpoint=states.append, epochs=1)
     with pytest.raises(ModelError, match="does not fit this model"):
-        _trained(data, variant="cnn", resume=states[0], epochs=1)
+        _trained(data, variant="cnn", resume=states[0])
 
 
 @pytest.mark.parametrize("variant", ["cnn", "moe_rule", "moe_mlp"])
@@ -141,14 +152,14 @@ def test_a_network_starts_as_its_base(data: dict[str, MarketData], variant: str)
         found = training.raw_predictions(model, own, own.split.validation, market_index=index)
         assert np.array_equal(found.logit, found.base_logit), market
         y = own.labels.direction[own.split.validation]
-        assert ((found.logit > 0) == (y > 0.5)).mean() > 0.7
+        assert ((found.logit > 0) == (y > 0.5)).mean() > 0.6
 
 
 def test_the_loss_falls(data: dict[str, MarketData], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its base's help the network finds the toy's law in the charts."""
     monkeypatch.setattr(training, "install_base", lambda _model, _data: None)
     _, result = _trained(
-        data, variant="cnn", epochs=3, windows_per_epoch=40 * 48, batch=48, learning_rate=1e-2
+        data, variant="cnn", epochs=2, windows_per_epoch=40 * 48, batch=48, learning_rate=1e-2
     )
     losses = [epoch.validation_log_loss for epoch in result.history]
     assert losses[-1] < math.log(2) - 0.1
@@ -164,7 +175,6 @@ def test_test_rows_change_no_weight(
         panel, labels = own.panel, own.labels
         late = panel.session >= panel.session[own.split.test].min()
         values, fingerprint = panel.values.copy(), panel.fingerprint.copy()
-        values[..., late] if panel.modality == "chart" else values
         if panel.modality == "chart":
             values[:, late] *= 7.0
         else:
@@ -211,7 +221,7 @@ def _agreement(model: Network, data: dict[str, MarketData]) -> float:
 
 def test_the_gate_first_learns_to_agree_with_the_rule(data: dict[str, MarketData]) -> None:
     """While the warm start lasts the MLP gate comes to choose as the rule does; without, not."""
-    settings = {"epochs": 1, "windows_per_epoch": 60 * 48, "batch": 48, "learning_rate": 1e-2}
+    settings = {"epochs": 1, "windows_per_epoch": 40 * 48, "batch": 48, "learning_rate": 1e-2}
     shares = {}
     for share in (0.0, 1.0):
         model = _built()
