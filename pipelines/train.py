@@ -71,7 +71,7 @@ def _key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -
         "as_of": str(as_of.date()),
         "variant": variant,
         "params": config.model_dump(mode="json", include=used),
-        "read": {path.name + path.parent.name: digest(path) for path in read if path.is_file()},
+        "read": {str(p.relative_to(paths.home)): digest(p) for p in read if p.is_file()},
     }
 
 
