@@ -3,7 +3,6 @@
 Bad input ends in one line on stderr and exit code 2, never in a traceback.
 """
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -162,7 +161,16 @@ def _markets(night: nights.Night, market: str | None) -> list[str]:
 
 
 def _say(step: str, summary: dict[str, Any]) -> None:
-    console.print(f"{step:<26} {json.dumps(summary, default=str)}", soft_wrap=True, markup=False)
+    shown = {key: value for key, value in summary.items() if not isinstance(value, (dict, list))}
+    if shown.pop("skipped", False):
+        console.print(f"{step:<26} unchanged, skipped", markup=False)
+        return
+    facts = "  ".join(f"{key} {_short(value)}" for key, value in shown.items() if key != "market")
+    console.print(f"{step:<26} {facts}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _report(night: nights.Night) -> None:
@@ -176,7 +184,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    for noisy in ("alembic", "mlflow", "great_expectations", "numba"):
+    for noisy in ("alembic", "mlflow", "great_expectations", "numba", "lightning"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         app()

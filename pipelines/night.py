@@ -109,6 +109,7 @@ def night_as_of(config: ATLASConfig, folder: Path | None, as_of: str | None) -> 
 
         assert folder is not None
         files.check(folder, config)
+        files.check_rows(folder, config)
         end = files.archive_as_of(folder, config)
     if as_of is not None:
         try:
