@@ -1,0 +1,98 @@
+"""Stem, kernels of charts and surfaces, adapter: their shapes, starts and causality."""
+
+import numpy as np
+import pytest
+import torch
+
+from atlas.experts import ChartKernels, Dictionary, SurfaceKernels
+from atlas.kernels.registry import templates_of
+from atlas.kernels.templates import detector, diagonal, laplacian_3d, smile_curvature
+from atlas.trunk import CLOSE_LINE, Stem, SurfaceAdapter
+
+
+def image(rows: int = 2) -> torch.Tensor:
+    return torch.rand(rows, 4, 32, 64, generator=torch.Generator().manual_seed(1))
+
+
+def test_raw_channels_pass_beside_the_building_blocks() -> None:
+    """The first four planes are the chart at half its size; one more for each block."""
+    stem = Stem()
+    planes = stem(image())
+    assert planes.shape == (2, 4 + len(templates_of("chart", blocks=True)), 16, 32)
+    halved = image().unflatten(2, (16, 2)).unflatten(4, (32, 2)).mean((3, 5))
+    torch.testing.assert_close(planes[:, :4], halved)
+
+
+def test_the_stem_starts_from_its_templates() -> None:
+    """A block answers to its own channel alone, with its template."""
+    stem = Stem()
+    for index, template in enumerate(templates_of("chart", blocks=True)):
+        weight = stem.convolution.weight[index].detach().numpy()
+        channel = 0 if template.owner == "sobel" else CLOSE_LINE
+        expected = detector(template.weights()) if template.detects else template.weights()
+        np.testing.assert_allclose(weight[channel].sum(), expected.sum(), atol=1e-6)
+        np.testing.assert_allclose(
+            np.linalg.norm(weight[channel]), np.linalg.norm(expected), atol=1e-6
+        )
+        assert not np.delete(weight, channel, axis=0).any()
+
+
+@pytest.mark.parametrize("bar", [20, 41, 62])
+def test_no_plane_looks_ahead(bar: int) -> None:
+    """What is drawn after a bar changes no column that ends before it."""
+    later = image()
+    later[..., bar + 1 :] = 0
+    stem, kernels = Stem(), ChartKernels()
+    columns = (bar + 1) // 2
+    planes = stem(image()), stem(later)
+    torch.testing.assert_close(planes[0][..., :columns], planes[1][..., :columns])
+    pooled = [torch.nn.functional.avg_pool2d(p[:, 2:3], 2) for p in planes]
+    responses = [kernels(p)[..., : (bar + 1) // 4] for p in pooled]
+    torch.testing.assert_close(*responses)
+    surfaces = torch.rand(2, 3, 9, 64)
+    after = surfaces.clone()
+    after[..., bar + 1 :] = 0
+    answers = [SurfaceKernels()(s)[..., : bar + 1] for s in (surfaces, after)]
+    torch.testing.assert_close(*answers)
+
+
+def test_a_rising_diagonal_moves_the_rising_kernel() -> None:
+    """Row 0 is the lowest price: a close line that rises with time lies on ↗, not on ↘."""
+    kernels = ChartKernels()
+    plane = torch.zeros(1, 1, 8, 16)
+    plane[0, 0, 1:6, 11:16] = torch.tensor(diagonal(up=True), dtype=torch.float32)
+    response = kernels(plane)[0, :, :, -1].amax(1)  # ends at the newest bar, at any price
+    named = dict(zip(kernels.names, response.tolist(), strict=True))
+    assert named["diagonal_up"] == pytest.approx(3 * np.sqrt(4), rel=1e-3)
+    assert named["diagonal_up"] > 2 * named["diagonal_down"]
+
+
+def test_surface_kernels_are_their_functions() -> None:
+    """Away from the edges: the Laplacian over time, strike and tenor, and the smile's curvature."""
+    iv = torch.randn(1, 3, 9, 64, generator=torch.Generator().manual_seed(2))
+    response = SurfaceKernels()(iv)
+    assert response.shape == (1, 4, 3, 9, 64)
+    cube = iv[0, :, 3:6, 37:40].double().numpy().transpose(2, 1, 0)  # (time, strike, tenor)
+    expected = 3 * (detector(laplacian_3d()) * cube).sum()
+    assert response[0, 0, 1, 4, 39].item() == pytest.approx(expected, rel=1e-4)
+    smile = 3 * detector(smile_curvature()) @ iv[0, 2, :, 50].double().numpy()
+    assert response[0, 1, 2, 0, 50].item() == pytest.approx(smile, rel=1e-4)
+    torch.testing.assert_close(response[:, 2:], -response[:, :2])
+
+
+def test_the_adapter_ends_in_the_shape_of_the_stems_output() -> None:
+    """Body and head do not know which modality they serve."""
+    stem, kernels = Stem(), SurfaceKernels()
+    adapter = SurfaceAdapter(stem.channels, 4)
+    surfaces = torch.rand(2, 2, 3, 9, 64)
+    planes = adapter(surfaces, kernels(surfaces[:, 0]))
+    assert planes.shape == stem(image()).shape
+    torch.testing.assert_close(adapter.resize.sum(1), torch.ones(16))
+
+
+def test_a_dictionary_without_surfaces_has_no_kernels_for_them() -> None:
+    """Charts alone carry no dead weight."""
+    assert set(Dictionary(("chart",)).owners) == {"series", "chart"}
+    both = Dictionary(("chart", "surface"))
+    assert both.places("chart") == ("series", "chart")
+    assert both.places("surface") == ("series", "chart", "surface")
