@@ -149,7 +149,7 @@ def _answers(served: Served, panel: Panel, ends: Positions) -> pd.DataFrame:
     }
     return _rows(panel, ends).assign(
         probability=found["probability"].astype(np.float64),
-        volatility=_volatility(found["log_rv"], panel, settings),
+        volatility=_volatility(found["volatility"], panel, settings),
         **gates,
         expert_ids=_top(served, found),
         abstain=False,
@@ -184,7 +184,7 @@ def _too_few(tails: list[Tail]) -> pd.DataFrame:
 def _every_end(panel: Panel, since: pd.Timestamp | None) -> Positions:
     wanted = panel.index >= WINDOW - 1
     if since is not None:
-        wanted &= panel.timestamp >= since.as_unit("us").value
+        wanted &= panel.timestamp >= since.value // 1_000  # nanoseconds to microseconds
     return np.flatnonzero(wanted)
 
 

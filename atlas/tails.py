@@ -71,7 +71,6 @@ def read_tail(market: str, symbol: str, rows: pd.DataFrame, settings: MarketConf
 def panel_of(market: str, settings: MarketConfig, tails: list[Tail]) -> Panel:
     """Lay tails end to end."""
     timeframe = Timeframe.parse(settings.timeframe)
-    times = pd.DatetimeIndex(np.concatenate([t.timestamp.as_unit("us").asi8 for t in tails]))
     axis = 0 if settings.modality == "surface" else 1
     return Panel(
         market=market,
@@ -79,7 +78,7 @@ def panel_of(market: str, settings: MarketConfig, tails: list[Tail]) -> Panel:
         timeframe=timeframe,
         symbols=tuple(tail.symbol for tail in tails),
         offsets=np.cumsum([0, *(len(tail.timestamp) for tail in tails)], dtype=np.int64),
-        timestamp=times.asi8,
+        timestamp=np.concatenate([tail.timestamp.as_unit("us").asi8 for tail in tails]),
         session=np.concatenate(
             [session_days(tail.timestamp, settings.calendar, timeframe) for tail in tails]
         ),

@@ -1,6 +1,6 @@
-"""Ask the champion about tonight's test rows, in a process of its own.
+"""Ask a registered version for predictions, in a process of its own with its own code.
 
-- Rows are kept from the champion's own first test session on: before it lie sessions that it
+- A champion is judged on rows from its own first test session on: before it lie sessions that it
   trained on or was calibrated on.
 - Each symbol comes with the bars that a full answer needs: 320 bars and 31 whole sessions before
   the first row asked for, so that windows, fingerprints and vol30 are those of a long history.
@@ -18,11 +18,18 @@ from mlflow.entities.model_registry import ModelVersion
 from atlas.bars import Timeframe
 from atlas.calendars import session_days
 from atlas.config import ATLASConfig, MarketConfig
-from atlas.errors import ModelError
 from pipelines import launch, store, tracking
 from pipelines.paths import Paths
 
-__all__ = ["BARS_BEFORE", "SESSIONS_BEFORE", "first_sessions", "frames", "predict", "unseen"]
+__all__ = [
+    "BARS_BEFORE",
+    "SESSIONS_BEFORE",
+    "answers",
+    "first_sessions",
+    "frames",
+    "recent",
+    "unseen",
+]
 
 BARS_BEFORE = 320
 SESSIONS_BEFORE = 31  # 30 completed ones and the one the first row lies in
@@ -43,20 +50,12 @@ def unseen(rows: pd.DataFrame, first: dict[str, int]) -> pd.DataFrame:
     return rows[rows["session"] >= start].reset_index(drop=True)
 
 
-def predict(
-    paths: Paths, config: ATLASConfig, rows: pd.DataFrame, version: str, as_of: pd.Timestamp
-) -> pd.DataFrame:
-    """Return market, symbol, timestamp, probability of the bars that the version answers.
-
-    Args:
-        rows: market, symbol, timestamp of the bars asked for.
-        version: of the registered model.
-        as_of: the night; no bar known after it is handed over.
+def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) -> pd.DataFrame:
+    """Return what a version says of a long frame; see `pipelines.score` for the frame.
 
     Raises:
         ModelError: the version cannot be loaded or fails; its last lines are in the message.
     """
-    frame = frames(paths, config, rows, as_of)
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "asked.parquet", Path(scratch) / "answered.parquet"
         frame.to_parquet(asked, index=False)
@@ -64,34 +63,44 @@ def predict(
         command += ["--tracking-uri", paths.tracking_uri]
         command += ["--model-uri", f"models:/{tracking.MODEL}/{version}"]
         command += ["--frame", str(asked), "--out", str(answered)]
-        environment = launch.child_environment(config.training.threads)
+        environment = launch.child_environment(threads)
         for _ in launch.stream(command, environment, f"version {version}"):
             pass
-        if not answered.is_file():
-            raise ModelError(f"version {version} of {tracking.MODEL} wrote no predictions")
-        answers = pd.read_parquet(answered)
-    answers = answers[~answers["abstain"]]
-    return answers[["market", "symbol", "timestamp", "probability"]].reset_index(drop=True)
+        return pd.read_parquet(answered)
 
 
 def frames(
     paths: Paths, config: ATLASConfig, rows: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame:
-    """Collect the long frame that answers `rows`, with the column `since` of `pipelines.score`."""
+    """Collect the long frame that answers `rows`, with the column `since` of `pipelines.score`.
+
+    Args:
+        rows: market, symbol, timestamp of the bars asked for.
+        as_of: the night; no bar known after it is handed over.
+    """
     parts = []
     for market, symbol in rows[["market", "symbol"]].drop_duplicates().itertuples(index=False):
         own = rows[(rows["market"] == market) & (rows["symbol"] == symbol)]
         settings = config.markets[market]
         bars = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
-        tail = _tail(bars.reset_index(), settings, own["timestamp"].min())
+        tail = recent(bars, settings, own["timestamp"].min())
         parts.append(tail.assign(market=market, symbol=symbol))
     frame = pd.concat(parts, ignore_index=True)
     since = rows.groupby("market")["timestamp"].min()
     return frame.assign(since=frame["market"].map(since))
 
 
-def _tail(bars: pd.DataFrame, settings: MarketConfig, first: pd.Timestamp) -> pd.DataFrame:
-    """Drop what is not needed to answer from `first` on; surfaces have many rows a time."""
+def recent(bars: pd.DataFrame, settings: MarketConfig, first: pd.Timestamp) -> pd.DataFrame:
+    """Drop the rows of a symbol that are not needed to answer from the bar at `first` on.
+
+    Args:
+        bars: as `store.read_bars` gives them; surfaces have many rows a time.
+
+    Returns:
+        The rows kept, timestamp as a column.
+    """
+    if "timestamp" not in bars.columns:
+        bars = bars.reset_index()
     times = pd.DatetimeIndex(bars["timestamp"].drop_duplicates())
     days = session_days(times, settings.calendar, Timeframe.parse(settings.timeframe))
     reach = max(int(times.searchsorted(first)) - BARS_BEFORE, 0)

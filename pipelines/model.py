@@ -1,7 +1,8 @@
 """The registered model's code: MLflow copies this file into the model and runs it at load time.
 
-It only reads files, checks their digests and hands the frame to `atlas.serving`, taken from the
-atlas/ that was packed beside the weights.
+It reads files, checks their digests and hands the frame to `atlas.serving`, taken from the atlas/
+that was packed beside the weights. A process that already runs another atlas would silently answer
+with that one's formulas, so it is refused.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import yaml
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+import atlas
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.moe import AtlasMoE, build_model
@@ -27,9 +29,10 @@ class AtlasModel(PythonModel):
     """ATLAS behind MLflow's `predict`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read weights and configuration, refusing any whose digest is not the manifest's."""
+        """Read weights and configuration, refusing files or code that are not the manifest's."""
         manifest = Path(context.artifacts["manifest"])
         digests = json.loads(manifest.read_text(encoding="utf-8"))
+        _check_code(Path(str(atlas.__file__)).parent.parent, digests)
         weights = _checked(Path(context.artifacts["weights"]), digests)
         card = json.loads(_checked(Path(context.artifacts["config"]), digests))
         config = ATLASConfig.parse(card["config"])
@@ -46,7 +49,7 @@ class AtlasModel(PythonModel):
     def predict(
         self,
         context: PythonModelContext,
-        model_input: Any,
+        model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Answer a long frame; see `atlas.serving.forecast` for what goes in and comes out.
@@ -77,6 +80,18 @@ def _checked(path: Path, digests: dict[str, str]) -> bytes:
             "registered; restore it or promote another version"
         )
     return content
+
+
+def _check_code(running: Path, digests: dict[str, str]) -> None:
+    for name, wanted in digests.items():
+        path = running / name
+        if not name.startswith("atlas/"):
+            continue
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+            raise ModelError(
+                f"{path} is not the file that the model was packed with: load the model in a "
+                "process of its own, before any other atlas is imported"
+            )
 
 
 def _version(folder: Path, weights: str) -> str:

@@ -2,7 +2,7 @@
 
 - "Models from code": pipelines/model.py is copied in and run at load time, beside the atlas/ that
   the weights were trained with. Weights are safetensors; there is no pickle.
-- manifest.json holds the digest of every file the model reads; model.py checks them at load.
+- manifest.json holds the digests of weights, configuration and code; model.py checks them at load.
 - The requirements are what prediction imports, at the versions that trained it, and no more: no
   Airflow, no DVC, no Great Expectations.
 """
@@ -57,7 +57,7 @@ def log(paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, s
         )
     with tempfile.TemporaryDirectory() as scratch:
         manifest = Path(scratch) / "manifest.json"
-        manifest.write_text(json.dumps({name: digest(folder / name) for name in FILES}, indent=2))
+        manifest.write_text(json.dumps(_digests(folder), indent=2, sort_keys=True))
         return mlflow.pyfunc.log_model(
             name=MODEL,
             python_model=str(PROJECT / "pipelines" / "model.py"),
@@ -72,6 +72,14 @@ def log(paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, s
             pip_requirements=requirements(),
             metadata=dict(tags),
         )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    code = sorted((PROJECT / "atlas").rglob("*.py"))
+    return {
+        **{name: digest(folder / name) for name in FILES},
+        **{str(path.relative_to(PROJECT)): digest(path) for path in code},
+    }
 
 
 def signature(experts: Sequence[str]) -> ModelSignature:

@@ -151,8 +151,9 @@ def _verdict(
     fresh = challenge.unseen(own, challenge.first_sessions(holder))
     if fresh.empty:
         return Verdict(False, f"version {version} has seen every test session of this night", {})
-    answers = challenge.predict(paths, config, fresh, version, pd.Timestamp(night["as_of"]))
-    rows = _beside(fresh, answers)
+    frame = challenge.frames(paths, config, fresh, pd.Timestamp(night["as_of"], tz="UTC"))
+    answers = challenge.answers(paths, version, frame, threads=config.training.threads)
+    rows = _beside(fresh, answers.loc[~answers["abstain"], [*KEYS, "probability"]])
     if rows.empty:
         return Verdict(False, f"version {version} answered none of this night's test rows", {})
     verdict = judge(rows, f"version {version}", config.promotion)

@@ -1,7 +1,7 @@
 """Register the night's candidate: the mixture of experts that is best on validation.
 
 - Only moe_rule and moe_mlp can be champions; every other model of the table is a yardstick. Where
-  `moe.enabled` is false the single expert is the only candidate.
+  `moe.enabled` is false moe_rule, then a mixture of the one expert, is the only candidate.
 - The choice is by log-loss on the validation rows, as a mean over markets; the test rows are not
   looked at.
 - A version's key is a digest over data, parameters, code, night and weights. A night whose key is
@@ -144,12 +144,13 @@ def _register(
     variant, name = tags["variant"], f"night {tags['as_of']}"
     with tracking.night_run(client, name, tags["key"], tags) as run:
         run_id = run.info.run_id
+        # before the metrics, each of which MLflow would otherwise copy to the model, one by one
+        model = packaging.log(paths, variant, _experts(config), tags)
         _log_params(client, run_id, config)
         _log_table(client, run_id, paths, run.info.start_time)
         _log_losses(client, run_id, losses)
         for path in _evidence(paths):
             client.log_artifact(run_id, str(path))
-        model = packaging.log(paths, variant, _experts(config), tags)
     return tracking.register_version(client, run, model, tags, packaging.card(tags, losses))
 
 

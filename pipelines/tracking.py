@@ -48,10 +48,10 @@ __all__ = [
     "champion",
     "data_version",
     "digest_of",
-    "load",
     "night_run",
     "open_registry",
     "register_version",
+    "resolve",
     "revision",
     "swap",
     "version_of",
@@ -95,8 +95,8 @@ def champion(paths: Paths) -> ModelVersion | None:
     return _holder(open_registry(paths), CHAMPION)
 
 
-def load(paths: Paths, which: str = CHAMPION) -> Any:
-    """Load a registered model by alias or version number.
+def resolve(paths: Paths, which: str = CHAMPION) -> ModelVersion:
+    """Return the version that an alias or a number names.
 
     Raises:
         ModelError: if there is no such version, saying what to do.
@@ -104,18 +104,16 @@ def load(paths: Paths, which: str = CHAMPION) -> Any:
     client = open_registry(paths)
     if which.isdigit():
         try:
-            client.get_model_version(MODEL, which)
+            return client.get_model_version(MODEL, which)
         except MlflowException:
-            raise ModelError(
-                f"{MODEL} has no version {which}; see `python -m pipelines report` for what it has"
-            ) from None
-        return mlflow.pyfunc.load_model(f"models:/{MODEL}/{which}")
-    if _holder(client, which) is None:
+            raise ModelError(f"{MODEL} has no version {which} in this home") from None
+    version = _holder(client, which)
+    if version is None:
         raise ModelError(
             f"no {which} yet: no version of {MODEL} in this home has been promoted; run a night "
             "(`make nightly`), whose report says why a candidate is or is not promoted"
         )
-    return mlflow.pyfunc.load_model(f"models:/{MODEL}@{which}")
+    return version
 
 
 def version_of(client: MlflowClient, key: str) -> ModelVersion | None:

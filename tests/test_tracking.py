@@ -41,13 +41,13 @@ def test_opening_twice_makes_one_experiment_with_an_absolute_location(paths: Pat
 
 
 def test_a_fresh_registry_has_no_champion_and_says_so(tmp_path: Path) -> None:
-    """Loading by the missing alias tells the user to run a night; the question alone is None."""
+    """The missing alias tells the user to run a night; the question alone is None."""
     fresh = Paths(tmp_path)
     assert tracking.champion(fresh) is None
     with pytest.raises(ModelError, match="no champion yet"):
-        tracking.load(fresh)
+        tracking.resolve(fresh)
     with pytest.raises(ModelError, match="no version 7"):
-        tracking.load(fresh, "7")
+        tracking.resolve(fresh, "7")
 
 
 def test_a_run_carries_its_tags_and_nothing_of_the_machine(paths: Paths) -> None:
