@@ -1,7 +1,7 @@
 """The trunk that all experts share: stem, adapter, body.
 
-- The *stem* lets raw channels pass beside its building blocks, or a template would act on a mixture
-  and mean nothing.
+- The *stem* lets raw channels pass, sign and all, beside its rectified building blocks, or a
+  template would act on a mixture and mean nothing.
 - Surfaces enter by an *adapter* that ends in the shape of the stem's output; the body is shared.
 - The *body* reads the newest bars of the series and all of a strided chart: averaging over time
   would throw away where the next move is decided.
@@ -51,7 +51,7 @@ class Stem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return planes (B, C', 16, 32) of charts (B, 4, 32, 64); time is padded causally."""
         blocks = self.convolution(functional.pad(image, (3, 0, 1, 2)))
-        return torch.cat([functional.avg_pool2d(image, 2), blocks], 1)
+        return torch.cat([functional.avg_pool2d(image, 2), functional.relu(blocks)], 1)
 
 
 class SurfaceAdapter(nn.Module):
@@ -125,16 +125,16 @@ class Body(nn.Module):
         """Return hidden vectors (B, hidden).
 
         Args:
-            line: mixed responses of the price line (B, D, edge).
+            line: mixed and rectified responses of the price line (B, D, edge).
             series: (B, 6, T), the rows and the price line's differences.
-            plane: stem and mixed chart responses (B, C'', 8, 16).
+            plane: stem and mixed, rectified chart responses (B, C'', 8, 16).
             skip: (B, D').
             modality: of the batch.
             features: (B, 2G), for a body that sees the fingerprint.
         """
         recent = self.series(functional.pad(series, (5, 0)))[..., -_EDGE_COLUMNS:]
-        chart = functional.relu(self.chart(functional.relu(plane)))  # (B, W, 4, 8)
-        parts = [functional.relu(line).flatten(1), recent.flatten(1), chart.flatten(1)]
+        chart = functional.relu(self.chart(plane))  # (B, W, 4, 8)
+        parts = [line.flatten(1), recent.flatten(1), chart.flatten(1)]
         joined = torch.cat(parts if features is None else [*parts, features], 1)
         hidden = functional.relu(self.join(joined) + self.skip[modality](skip))
         return functional.relu(self.deepen(hidden))
@@ -181,10 +181,11 @@ class Trunk(nn.Module):
     def forward(self, inputs: Inputs, mixture: Mixture, features: Tensor) -> Tensor:
         """Return hidden vectors (B, hidden) of a batch under mixed rows."""
         path = inputs.series[:, self.rows[inputs.modality]]  # (B, T)
-        line = mixture.respond("series", path)
+        line = functional.relu(mixture.respond("series", path))
         planes = self._planes(inputs, mixture)  # (B, C', 16, 32)
         pooled = functional.avg_pool2d(planes, 2)
-        kernels = mixture.respond("chart", pooled[:, CLOSE_LINE : CLOSE_LINE + 1])
+        close_line = pooled[:, CLOSE_LINE : CLOSE_LINE + 1]  # (B, 1, 8, 16)
+        kernels = functional.relu(mixture.respond("chart", close_line))
         moves = functional.pad(path.diff(dim=1), (1, 0))
         series = torch.cat([inputs.series, moves[:, None]], 1)  # (B, 6, T)
         plane = torch.cat([pooled, kernels], 1)
