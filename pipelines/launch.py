@@ -8,7 +8,6 @@ This module is light: a task that imports it loads no torch.
 
 import contextlib
 import ctypes
-import json
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,10 +23,10 @@ import yaml
 
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from pipelines.files import write_bytes
+from pipelines.files import read_json, write_bytes
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["child_environment", "launch", "stream"]
+__all__ = ["child_environment", "launch", "stream", "summary_path"]
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +51,21 @@ def launch(
     command = [sys.executable, "-m", "pipelines", "train"]
     command += ["--variant", variant, "--home", str(paths.home), "--params", str(params)]
     command += ["--as-of", str(as_of.date())]
-    prefix = f"train {variant} "
-    summary: dict[str, Any] | None = None
-    for line in stream(command, child_environment(config.training.threads), f"training {variant}"):
-        if line.startswith(prefix) and "{" in line:
-            summary = json.loads(line[line.index("{") :])
-    if summary is None:
+    left = summary_path(paths, variant)
+    left.unlink(missing_ok=True)
+    deque(stream(command, child_environment(config.training.threads), f"training {variant}"), 0)
+    if not left.is_file():
         raise ModelError(
-            f"training {variant}: expected a line '{prefix}{{…}}' at its end, got none; "
+            f"training {variant}: expected its summary in {left}, got none; "
             f"run {' '.join(command[1:])} to see why"
         )
+    summary: dict[str, Any] = read_json(left)
     return summary
+
+
+def summary_path(paths: Paths, variant: str) -> Path:
+    """Return where a training leaves its summary for the process that launched it."""
+    return paths.var / "summaries" / f"train-{variant}.json"
 
 
 def child_environment(threads: int) -> dict[str, str]:

@@ -29,6 +29,7 @@ from atlas.training_state import TrainingState
 from atlas.windows import MarketData
 from pipelines import checkpoints, samples, stamps
 from pipelines.files import digest, write_bytes, write_json, write_parquet
+from pipelines.launch import summary_path
 from pipelines.paths import Paths
 from pipelines.training_progress import watch
 
@@ -53,13 +54,15 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, variant: str)
         ModelError: the training cannot go on.
     """
     key = _key(paths, config, as_of, variant)
-    return stamps.once(
+    summary = stamps.once(
         paths,
         f"train-{variant}",
         key,
         lambda: [paths.model(variant) / name for name in ARTIFACTS],
         lambda: _work(paths, config, as_of, variant, key),
     )
+    write_json(summary_path(paths, variant), summary)
+    return summary
 
 
 def _key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from pipelines import launch as launching
+from pipelines.files import write_json
 from pipelines.paths import PROJECT, Paths
 
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
@@ -114,11 +115,12 @@ def test_launch_hands_over_everything_and_reads_the_summary(
 
     def stream(command: list[str], _environment: dict[str, str], _name: str) -> list[str]:
         seen.extend(command)
-        return ["step 1", 'train cnn                  {"best_epoch": 2, "skipped": false}']
+        write_json(launching.summary_path(paths, "cnn"), {"best_epoch": 2, "skipped": False})
+        return ["step 1"]
 
+    paths, config, night = Paths(tmp_path), _config(), pd.Timestamp("2026-11-20", tz="UTC")
     monkeypatch.setattr(launching, "stream", stream)
-    config, night = _config(), pd.Timestamp("2026-11-20", tz="UTC")
-    summary = launching.launch(Paths(tmp_path), config, as_of=night, variant="cnn")
+    summary = launching.launch(paths, config, as_of=night, variant="cnn")
     assert summary == {"best_epoch": 2, "skipped": False}
     assert seen[1:4] == ["-m", "pipelines", "train"]
     given = dict(zip(seen[4::2], seen[5::2], strict=True))
@@ -133,9 +135,10 @@ def test_launch_hands_over_everything_and_reads_the_summary(
 def test_a_child_that_says_nothing_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 0 without a summary is not taken for success."""
+    """Exit code 0 without a summary is not taken for success, nor is an older one read."""
+    write_json(launching.summary_path(Paths(tmp_path), "cnn"), {"best_epoch": 1})
     monkeypatch.setattr(launching, "stream", lambda *_: ["hello"])
-    with pytest.raises(ModelError, match="expected a line 'train cnn"):
+    with pytest.raises(ModelError, match="expected its summary in"):
         launching.launch(
             Paths(tmp_path), _config(), as_of=pd.Timestamp("2026-11-20", tz="UTC"), variant="cnn"
         )

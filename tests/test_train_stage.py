@@ -20,6 +20,8 @@ from atlas.prediction import predict
 from atlas.progress import Progress
 from atlas.windows import MarketData
 from pipelines import train, training_progress
+from pipelines.files import read_json
+from pipelines.launch import summary_path
 from pipelines.paths import Paths
 from tests.toys import toy_config, toy_data
 
@@ -52,6 +54,7 @@ def test_artifacts_say_all_that_later_stages_need(paths: Paths, variant: str) ->
     summary = _run(paths, variant)
     assert summary["variant"] == variant
     assert summary["skipped"] is False
+    assert read_json(summary_path(paths, variant)) == summary
     folder = paths.model(variant)
     card = json.loads((folder / "config.json").read_text())
     assert (card["variant"], card["markets"], card["as_of"]) == (variant, [*DATA], "2026-11-20")
