@@ -35,7 +35,7 @@ class AtlasModel(PythonModel):
         _check_code(Path(str(atlas.__file__)).parent.parent, digests)
         weights = _checked(Path(context.artifacts["weights"]), digests)
         card = json.loads(_checked(Path(context.artifacts["config"]), digests))
-        config = ATLASConfig.parse(card["config"])
+        config = _ordered(ATLASConfig.parse(card["config"]), card)
         model = build_model(config, variant=card["variant"])
         if not isinstance(model, AtlasMoE):
             raise ModelError(f"expected a mixture of experts to serve, got {card['variant']!r}")
@@ -68,6 +68,17 @@ class AtlasModel(PythonModel):
             since=_time(given.get("since")),
             now=_time(given.get("now")),
         )
+
+
+def _ordered(config: ATLASConfig, card: dict[str, Any]) -> ATLASConfig:
+    """Put the markets in the order of the network's rows, which JSON with sorted keys loses."""
+    names = card.get("model_markets", card["markets"])
+    if set(names) != set(config.markets):
+        raise ModelError(
+            f"config.json: expected model_markets to name {sorted(config.markets)} in the order of "
+            f"the network; got {names}"
+        )
+    return config.model_copy(update={"markets": {name: config.markets[name] for name in names}})
 
 
 def _checked(path: Path, digests: dict[str, str]) -> bytes:

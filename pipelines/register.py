@@ -26,7 +26,7 @@ from pipelines.files import digest, write_json
 from pipelines.paths import PROJECT, Paths
 from pipelines.stamps import code_digest
 
-__all__ = ["candidates", "registration", "run", "validation_losses"]
+__all__ = ["candidates", "night_key", "registration", "run", "validation_losses"]
 
 log = logging.getLogger(__name__)
 _METRICS = ("accuracy", "accuracy_low", "accuracy_high", "log_loss", "base_rate", "lift")
@@ -44,14 +44,14 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
         ModelError: a candidate or the benchmark table is missing.
     """
     losses = validation_losses(paths, config)
-    variant = min(losses, key=lambda name: losses[name])
+    variant = _best(losses)
     client = tracking.open_registry(paths)
     tags = _tags(paths, config, as_of, variant)
-    key = tracking.digest_of({name: tags[name] for name in _KEYED})
+    key = tags["key"]
     version = tracking.version_of(client, key)
     registered = version is None
     if version is None:
-        version = _register(client, paths, config, {**tags, "key": key}, losses)
+        version = _register(client, paths, config, tags, losses)
     summary = {
         "as_of": tags["as_of"],
         "candidate": variant,
@@ -81,6 +81,12 @@ def candidates(config: ATLASConfig) -> tuple[str, ...]:
     return ("moe_rule", "moe_mlp") if config.moe.enabled else ("moe_rule",)
 
 
+def night_key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp) -> str:
+    """Return the digest over all that the night's version depends on."""
+    losses = validation_losses(paths, config)
+    return _tags(paths, config, as_of, _best(losses))["key"]
+
+
 def validation_losses(paths: Paths, config: ATLASConfig) -> dict[str, float]:
     """Return each candidate's log-loss on validation rows, nats, as a mean over markets.
 
@@ -108,7 +114,7 @@ _KEYED = ("as_of", "source", "data_version", "params", "code", "variant", "weigh
 def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -> dict[str, str]:
     commit, dirty = tracking.revision()
     record = paths.data_dvc
-    return {
+    tags = {
         "as_of": str(as_of.date()),
         "source": config.source,
         "data_version": tracking.data_version(paths),
@@ -121,6 +127,7 @@ def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) 
         "first_test": json.dumps(_first_sessions(paths, variant), sort_keys=True),
         "weights": digest(paths.model(variant) / "model.safetensors"),
     }
+    return {**tags, "key": tracking.digest_of({name: tags[name] for name in _KEYED})}
 
 
 def _first_sessions(paths: Paths, variant: str) -> dict[str, int]:
@@ -128,6 +135,10 @@ def _first_sessions(paths: Paths, variant: str) -> dict[str, int]:
     rows = pd.read_parquet(paths.model(variant) / "predictions.parquet")
     tests = rows[rows["split"] == "test"]
     return {str(name): int(day) for name, day in tests.groupby("market")["session"].min().items()}
+
+
+def _best(losses: dict[str, float]) -> str:
+    return min(losses, key=lambda name: losses[name])
 
 
 def _experts(config: ATLASConfig) -> tuple[str, ...]:

@@ -1,0 +1,77 @@
+"""A home with two small trained markets, for tests of the registry.
+
+Ingest, fingerprints and training are the real stages; only the table and the base rate, which
+belong to another stage, are written plainly. The training happens once a process; a test that
+changes the home takes a copy of its own.
+"""
+
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from atlas.config import ATLASConfig
+from pipelines import fingerprint, ingest, register, train
+from pipelines.files import write_bytes, write_json, write_parquet
+from pipelines.paths import Paths
+
+__all__ = ["AS_OF", "copy_home", "tiny_config", "write_base_rate"]
+
+AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
+MARKETS = ("options_skew", "equity_daily")  # not in alphabetical order
+
+
+def tiny_config() -> ATLASConfig:
+    """Return two small markets, three symbols each, and the least training."""
+    values = yaml.safe_load((Path(__file__).parent / "params_tiny.yaml").read_text())
+    values["markets"] = {name: values["markets"][name] for name in MARKETS}
+    sizes = {name: {"symbols": 3, "sessions": 420} for name in MARKETS}
+    values["simulated"]["markets"] = sizes
+    values["training"] |= {"windows_per_epoch": 128, "batch": 64, "epochs": 1}
+    return ATLASConfig.parse(values)
+
+
+def copy_home(folder: Path) -> Paths:
+    """Return a home of one's own, trained and scored, with nothing registered."""
+    shutil.copytree(_trained(), folder)
+    return Paths(folder)
+
+
+def write_base_rate(paths: Paths, probability: float = 0.5) -> None:
+    """Write the yardstick's predictions of the candidate's rows, all the same."""
+    rows = pd.read_parquet(paths.model("moe_rule") / "predictions.parquet")
+    names = ["market", "symbol", "timestamp", "session", "split", "y", "p"]
+    base = rows[names].assign(model="base_rate", probability=probability)
+    write_parquet(paths.benchmark / "predictions.parquet", base)
+
+
+@cache
+def _trained() -> Path:
+    home = Path(tempfile.mkdtemp(prefix="atlas-registered-")) / "home"
+    paths, config = Paths(home), tiny_config()
+    for market in config.markets:
+        ingest.run(paths, config, as_of=AS_OF, market=market, folder=None)
+        fingerprint.run(paths, config, as_of=AS_OF, market=market)
+    for variant in register.candidates(config):
+        train.run(paths, config, as_of=AS_OF, variant=variant)
+    write_base_rate(paths)
+    table = pd.DataFrame(
+        {
+            "market": list(config.markets),
+            "model": "moe_rule",
+            "n": 120,
+            "accuracy": [0.5, 0.6],
+            "log_loss": [0.7, 0.6],
+            "lift": [np.nan, 0.5],
+        }
+    )
+    write_parquet(paths.benchmark / "table.parquet", table)
+    write_bytes(paths.benchmark / "table.txt", b"the table\n")
+    write_bytes(paths.benchmark / "accuracy.html", b"<html>the figure</html>")
+    paths.data_dvc.write_text("outs:\n- md5: 0123abcd.dir\n  path: data\n")
+    write_json(home / "var" / "home.json", {"source": "simulated"})
+    return home

@@ -1,0 +1,130 @@
+"""What a night leaves in the registry: one run, one version, and nothing twice."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+from atlas.config import ATLASConfig
+from atlas.errors import ModelError
+from pipelines import register, tracking
+from pipelines.files import read_json, write_parquet
+from pipelines.paths import Paths
+from tests.registered import AS_OF, copy_home, tiny_config
+
+
+@pytest.fixture(scope="module")
+def config() -> ATLASConfig:
+    return tiny_config()
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory, config: ATLASConfig) -> Paths:
+    home = copy_home(tmp_path_factory.mktemp("registered") / "home")
+    register.run(home, config, as_of=AS_OF)
+    return home
+
+
+@pytest.fixture
+def summary(paths: Paths) -> dict[str, object]:
+    """What the first registration of the night left."""
+    found: dict[str, object] = read_json(register.registration(paths))
+    return found
+
+
+def test_the_candidate_is_the_best_on_validation(paths: Paths, config: ATLASConfig) -> None:
+    """Of the two mixtures the one with the lower validation log-loss is registered."""
+    client = tracking.open_registry(paths)
+    losses = register.validation_losses(paths, config)
+    version = client.get_model_version(tracking.MODEL, "1")
+    assert set(losses) == {"moe_rule", "moe_mlp"}
+    assert version.tags["variant"] == min(losses, key=lambda name: losses[name])
+
+
+def test_test_rows_do_not_choose_the_candidate(tmp_path: Path, config: ATLASConfig) -> None:
+    """Making the loser right on every test row does not make it the candidate."""
+    home = copy_home(tmp_path / "home")
+    losses = register.validation_losses(home, config)
+    loser = max(losses, key=lambda name: losses[name])
+    path = home.model(loser) / "predictions.parquet"
+    rows = pd.read_parquet(path)
+    tests = rows["split"] == "test"
+    rows.loc[tests, "probability"] = rows.loc[tests, "y"].clip(0.01, 0.99)
+    write_parquet(path, rows)
+    assert register.validation_losses(home, config) == losses
+
+
+def test_the_same_night_registers_nothing_twice_and_says_so(
+    paths: Paths, config: ATLASConfig
+) -> None:
+    """A second run with the same key finds the version, adds no run and gives the reason."""
+    client = tracking.open_registry(paths)
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    assert experiment is not None
+    again = register.run(paths, config, as_of=AS_OF)
+    assert not again["registered"]
+    assert again["candidate_version"] == "1"
+    assert "nothing to register" in again["reason"]
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+    assert len(client.search_model_versions(f"name = '{tracking.MODEL}'")) == 1
+
+
+def test_a_version_says_what_it_was_made_of(paths: Paths) -> None:
+    """Night, data with data.dvc's text, parameters, commit, weights and test cut are its tags."""
+    tags = tracking.open_registry(paths).get_model_version(tracking.MODEL, "1").tags
+    assert tags["as_of"] == "2026-11-20"
+    assert tags["data_version"] == "0123abcd.dir"
+    assert tags["data_dvc"] == paths.data_dvc.read_text()
+    assert tags["source"] == "simulated"
+    assert {"params", "code", "git_commit", "git_dirty", "weights", "key"} <= set(tags)
+    assert '"equity_daily"' in tags["first_test"]
+
+
+def test_the_run_holds_the_table_the_figure_and_the_metrics(
+    paths: Paths, summary: dict[str, object]
+) -> None:
+    """The table can be loaded as MLflow's own; a missing figure of it is no metric."""
+    client = tracking.open_registry(paths)
+    run = client.get_run(str(summary["run_id"]))
+    table = mlflow.load_table("benchmark.json", run_ids=[run.info.run_id])
+    files = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert run.info.status == "FINISHED"
+    assert len(table) == 2
+    assert {"accuracy.html", "table.txt", "data.dvc", "requirements.lock"} <= files
+    assert run.data.metrics["accuracy/moe_rule/equity_daily"] == 0.6
+    assert "lift/moe_rule/options_skew" not in run.data.metrics
+    assert run.data.params["training.seed"] == "1"
+
+
+def test_the_model_holds_no_pickle_and_only_what_prediction_needs(paths: Paths) -> None:
+    """Weights are safetensors, code is source, and no orchestration is among the requirements."""
+    model = next((paths.mlflow_artifacts / "models").iterdir()) / "artifacts"
+    suffixes = {path.suffix for path in model.rglob("*") if "__pycache__" not in path.parts}
+    requirements = (model / "requirements.txt").read_text()
+    assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
+    assert (model / "artifacts" / "model.safetensors").is_file()
+    assert (model / "code" / "atlas" / "serving.py").is_file()
+    for absent in ("airflow", "dvc", "great", "lightgbm", "lightning"):
+        assert absent not in requirements
+    assert "torch==" in requirements
+    assert "+cpu" not in requirements
+
+
+def test_a_killed_registration_is_begun_anew(tmp_path: Path, config: ATLASConfig) -> None:
+    """A run that led to no version is marked killed; the night registers once all the same."""
+    home = copy_home(tmp_path / "home")
+    client = tracking.open_registry(home)
+    key = register.night_key(home, config, AS_OF)
+    with tracking.night_run(client, "killed before its version", key, {}) as left:
+        pass
+    first = register.run(home, config, as_of=AS_OF)
+    assert first["registered"]
+    assert first["key"] == key
+    assert client.get_run(left.info.run_id).info.status == "KILLED"
+
+
+def test_an_untrained_candidate_is_named(tmp_path: Path, config: ATLASConfig) -> None:
+    """Registering before training says which file is missing and what to run."""
+    with pytest.raises(ModelError, match="pipelines train"):
+        register.run(Paths(tmp_path), config, as_of=AS_OF)
