@@ -57,19 +57,23 @@ def _up(paths: Paths, params: Path, airflow_port: int, mlflow_port: int) -> Airf
     found = running(paths, params)
     if found is None:
         stop(paths, NAMES)  # what a crash may have left
-        for name, port in (("AIRFLOW_PORT", airflow_port), ("MLFLOW_PORT", mlflow_port)):
-            if not is_free(port):
-                raise HomeError(f"port {port} is taken; choose another: make up {name}=…")
-        airflow.prepare(paths)
-        airflow.begin_schedule(paths)
-        mlflow_server.prepare(paths)
-    else:
-        airflow_port = int(found["airflow-api-server"])
+        found = {}
+    wanted = {
+        "airflow-api-server": ("AIRFLOW_PORT", airflow_port),
+        "mlflow": ("MLFLOW_PORT", mlflow_port),
+    }
+    for name, (variable, port) in wanted.items():
+        if name not in found and not is_free(port):
+            raise HomeError(f"port {port} is taken; choose another: make up {variable}=…")
+        found.setdefault(name, port)
+    airflow.prepare(paths)
+    airflow.begin_schedule(paths)
+    mlflow_server.prepare(paths)
     programs = (
-        *airflow.programs(paths, params, airflow_port, scheduled=True),
-        mlflow_server.program(paths, params, mlflow_port),
+        *airflow.programs(paths, params, found["airflow-api-server"], scheduled=True),
+        mlflow_server.program(paths, params, found["mlflow"]),
     )
-    return _start(paths, programs, airflow_port, bound=False)
+    return _start(paths, programs, found["airflow-api-server"], bound=False)
 
 
 def down(paths: Paths) -> list[str]:

@@ -41,11 +41,14 @@ def copy_home(folder: Path) -> Paths:
     return Paths(folder)
 
 
-def write_base_rate(paths: Paths, probability: float = 0.5) -> None:
-    """Write the yardstick's predictions of the candidate's rows, all the same."""
+def write_base_rate(paths: Paths, probability: float | None = None) -> None:
+    """Write the yardstick's predictions, all the same; None knows what happened: unbeatable."""
     rows = pd.read_parquet(paths.model("moe_rule") / "predictions.parquet")
     names = ["market", "symbol", "timestamp", "session", "split", "y", "p"]
-    base = rows[names].assign(model="base_rate", probability=probability)
+    known = rows["y"].clip(0.02, 0.98).astype(float)
+    base = rows[names].assign(
+        model="base_rate", probability=known if probability is None else probability
+    )
     write_parquet(paths.benchmark / "predictions.parquet", base)
 
 

@@ -1,6 +1,8 @@
 """The nightly DAG parses fast, holds no heavy import, and has the order of dvc.yaml."""
 
 import importlib.util
+import itertools
+import itertools
 import json
 import subprocess
 import sys
@@ -62,7 +64,7 @@ def test_order(dag: Any) -> None:
     order = ["begin", "ingest", "snapshot", "markets.validate", "markets.fingerprint"]
     order += ["train", "benchmark", "register", "promote", "report"]
     assert {task.task_id for task in dag.tasks} == set(order)
-    for before, after in zip(order[:-1], order[1:], strict=True):
+    for before, after in itertools.pairwise(order):
         assert before in dag.get_task(after).upstream_task_ids
     assert dag.get_task("report").is_teardown
     assert dag.get_task("train").trigger_rule == "none_failed"

@@ -105,7 +105,7 @@ def test_the_volatility_ratio_compares_the_window_with_vol30():
 
 
 def test_a_surface_shows_z_scores_and_the_level_of_its_measure():
-    """Skew .02 but for one .01 and a last .03: its z-score, its last change in sds, its level in tenths."""
+    """Skew .02 but for one .01 and a last .03: z-score, last change in sds, level in tenths."""
     grid = np.full((64, 3, 9), 0.3)
     grid[:, 0, 2] += 0.02
     grid[10, 0, 2] -= 0.01
