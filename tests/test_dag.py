@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import itertools
 import json
 import subprocess
 import sys
