@@ -37,7 +37,9 @@ REQUIREMENTS = (  # the distributions that `import atlas.serving` and a predicti
     "numpy",
     "pandas",
     "pydantic",
+    "pyyaml",
     "safetensors",
+    "scipy",
     "torch",
 )
 

@@ -5,6 +5,7 @@ belong to another stage, are written plainly. The training happens once a proces
 changes the home takes a copy of its own.
 """
 
+import atexit
 import shutil
 import tempfile
 from functools import cache
@@ -54,7 +55,9 @@ def write_base_rate(paths: Paths, probability: float | None = None) -> None:
 
 @cache
 def _trained() -> Path:
-    home = Path(tempfile.mkdtemp(prefix="atlas-registered-")) / "home"
+    scratch = tempfile.mkdtemp(prefix="atlas-registered-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    home = Path(scratch) / "home"
     paths, config = Paths(home), tiny_config()
     for market in config.markets:
         ingest.run(paths, config, as_of=AS_OF, market=market, folder=None)

@@ -1,0 +1,220 @@
+"""A registered model answers raw bars as the evaluation did, or says why it does not."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlas.errors import DataError, ModelError
+from pipelines import challenge, packaging, predict, register, store, tracking
+from pipelines.paths import PROJECT, Paths
+from tests.registered import AS_OF, MARKETS, copy_home, tiny_config
+
+CONFIG = tiny_config()
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    home = copy_home(tmp_path_factory.mktemp("served") / "home")
+    register.run(home, CONFIG, as_of=AS_OF)
+    return home
+
+
+@pytest.fixture(scope="module")
+def model(paths: Paths) -> Any:
+    tracking.open_registry(paths)
+    return mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1")
+
+
+@pytest.fixture(scope="module")
+def rows(paths: Paths) -> pd.DataFrame:
+    """The candidate's test rows, as the train stage scored them."""
+    night = json.loads(register.registration(paths).read_text())
+    frame = pd.read_parquet(paths.model(night["candidate"]) / "predictions.parquet")
+    return frame[frame["split"] == "test"]
+
+
+@pytest.fixture
+def bars(paths: Paths) -> pd.DataFrame:
+    """Every bar of the stocks, as one long frame."""
+    return pd.concat(
+        [
+            store.read_bars(
+                paths, "equity_daily", symbol, as_of=AS_OF, config=CONFIG.markets["equity_daily"]
+            )
+            .reset_index()
+            .assign(market="equity_daily", symbol=symbol)
+            for symbol in store.symbols(paths, "equity_daily")
+        ],
+        ignore_index=True,
+    )
+
+
+def test_served_probabilities_are_those_of_the_evaluation(
+    paths: Paths, model: Any, rows: pd.DataFrame
+) -> None:
+    """From raw bars of both modalities, every test row gets the train stage's probability."""
+    frame = challenge.frames(paths, CONFIG, rows, AS_OF).drop(columns="since")
+    served = model.predict(frame, params={"every_bar": True})
+    both = rows.merge(served, on=["market", "symbol", "timestamp"], suffixes=("", "_served"))
+    assert len(both) == len(rows)
+    assert set(both["market"]) == set(MARKETS)
+    assert np.abs(both["probability"] - both["probability_served"]).max() < 1e-5
+    gates = [f"gate_{name}" for name in CONFIG.moe.experts]
+    np.testing.assert_allclose(both[[f"{name}_served" for name in gates]], both[gates], atol=1e-5)
+
+
+def test_the_last_320_bars_are_enough(model: Any, bars: pd.DataFrame) -> None:
+    """A tail of 320 bars a symbol gets the answer of the whole history."""
+    tail = bars.groupby("symbol").tail(320)
+    whole, short = model.predict(bars), model.predict(tail)
+    assert len(whole) == bars["symbol"].nunique()
+    np.testing.assert_allclose(short["probability"], whole["probability"], atol=1e-6)
+
+
+def test_an_answer_names_its_target_its_experts_and_its_age(model: Any, bars: pd.DataFrame) -> None:
+    """The row says what was predicted, when the bar was known, and who answered."""
+    answer = model.predict(bars, params={"now": "2026-11-21T00:00:00Z"}).iloc[0]
+    weights = [answer[f"gate_{name}"] for name in CONFIG.moe.experts]
+    assert (answer["kind"], answer["horizon"]) == ("direction", 1)
+    assert answer["timestamp"] == pd.Timestamp("2026-11-19", tz="UTC")
+    assert answer["as_of"] == AS_OF
+    assert answer["data_age_s"] == 86_400
+    assert answer["model_version"] == "1"
+    assert sum(weights) == pytest.approx(1)
+    assert answer["expert_ids"].split(",")[0] == CONFIG.moe.experts[int(np.argmax(weights))]
+    assert 0 < answer["probability"] < 1
+    assert 0 < answer["volatility"] < 0.2
+
+
+def test_every_bar_starts_where_it_is_asked_to(model: Any, bars: pd.DataFrame) -> None:
+    """With every_bar there is a row for each bar with 64 bars, or for each from `since` on."""
+    some = model.predict(bars, params={"every_bar": True, "since": "2026-11-18"})
+    every = model.predict(bars, params={"every_bar": True})
+    symbols = bars["symbol"].nunique()
+    assert len(some) == 2 * symbols
+    assert len(every) == len(bars) - 63 * symbols
+
+
+def test_a_model_abstains_and_says_why(model: Any, bars: pd.DataFrame) -> None:
+    """Too few bars, a missing price and an unknown market are not answered; the others are."""
+    one, two, three = bars["symbol"].unique()
+    few = bars[bars["symbol"] == one].tail(63)
+    holed = bars[bars["symbol"] == two].copy()
+    holed.iloc[-5, holed.columns.get_loc("close")] = np.nan
+    good = bars[bars["symbol"] == three]
+    foreign = good.assign(market="tulips", symbol="SEMPER")
+    answers = model.predict(pd.concat([few, holed, good, foreign])).set_index("symbol")
+    assert answers["abstain"].to_dict() == {one: True, two: True, three: False, "SEMPER": True}
+    assert answers.loc[one, "reason"] == "63 good bars, a window takes 64"
+    assert "lacks a price" in answers.loc[two, "reason"]
+    assert answers.loc[three, "reason"] == ""
+    assert "unknown market" in answers.loc["SEMPER", "reason"]
+    assert answers["probability"].isna().to_dict() == answers["abstain"].to_dict()
+
+
+@pytest.mark.parametrize("spoil", ["last", "twice", "high"])
+def test_a_bad_bar_in_the_window_is_not_answered(
+    model: Any, bars: pd.DataFrame, spoil: str
+) -> None:
+    """A bad last bar, a time that comes twice and a high below the close all abstain."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]].copy()
+    if spoil == "last":
+        one.iloc[-1, one.columns.get_loc("open")] = np.nan
+    elif spoil == "twice":
+        one = pd.concat([one, one.iloc[-20:-19]])
+    else:
+        one.iloc[-3, one.columns.get_loc("high")] = 1e-3
+    assert model.predict(one)["abstain"].tolist() == [True]
+
+
+def test_an_old_bad_bar_is_left_out_as_the_store_would(model: Any, bars: pd.DataFrame) -> None:
+    """A bad bar before the window is passed over: the answer is that of bars without it."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]].copy()
+    without = one.drop(index=one.index[-100])
+    one.iloc[-100, one.columns.get_loc("low")] = -1.0
+    spoiled, clean = model.predict(one), model.predict(without)
+    assert not spoiled["abstain"].any()
+    assert spoiled["probability"].tolist() == clean["probability"].tolist()
+
+
+def test_bars_may_come_as_users_hold_them(model: Any, bars: pd.DataFrame) -> None:
+    """Dates without a zone or as text, whole volumes and shuffled rows make no difference."""
+    plain = bars.assign(timestamp=bars["timestamp"].dt.tz_localize(None))
+    text = bars.assign(timestamp=bars["timestamp"].dt.strftime("%Y-%m-%d"))
+    whole = bars.assign(volume=bars["volume"].astype(np.int64))
+    expected = model.predict(bars)["probability"].tolist()
+    for frame in (plain, text, whole):
+        assert model.predict(frame)["probability"].tolist() == expected
+    shuffled = model.predict(bars.sample(frac=1, random_state=1)).set_index("symbol")
+    assert shuffled.loc[bars["symbol"].unique(), "probability"].tolist() == expected
+
+
+def test_a_frame_without_prices_is_refused_by_name(model: Any, bars: pd.DataFrame) -> None:
+    """A column that the market needs and that is missing is named with the symbol."""
+    with pytest.raises(DataError, match=r"equity_daily/.*'close' is missing"):
+        model.predict(bars.drop(columns="close"))
+
+
+def test_tampered_weights_are_not_loaded(paths: Paths) -> None:
+    """One changed byte of the weights, or of the packed digests' code, stops the loading."""
+    weights = next((paths.mlflow_artifacts / "models").rglob("model.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(ModelError, match="expected digest"):
+            mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1")
+    finally:
+        weights.write_bytes(content)
+
+
+def test_a_model_refuses_to_run_another_atlas(paths: Paths) -> None:
+    """In a process whose atlas is not the packed one, loading fails instead of answering."""
+    manifest = next((paths.mlflow_artifacts / "models").rglob("manifest.json"))
+    content = manifest.read_text()
+    manifest.write_text(json.dumps({**json.loads(content), "atlas/stats.py": "0" * 64}))
+    try:
+        with pytest.raises(ModelError, match="process of its own"):
+            mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1")
+    finally:
+        manifest.write_text(content)
+
+
+def test_a_symbol_of_the_store_is_asked_by_its_name(paths: Paths, model: Any) -> None:
+    """The frame of a symbol holds the newest bars that an answer needs, in all its markets."""
+    symbol = store.symbols(paths, "options_skew")[0]
+    frame = predict.symbol_frame(paths, CONFIG, symbol, AS_OF)
+    assert model.predict(frame)["abstain"].tolist() == [False]
+    with pytest.raises(DataError, match=r"NOPE: expected a symbol"):
+        predict.symbol_frame(paths, CONFIG, "NOPE", AS_OF)
+
+
+def test_asking_without_a_champion_says_so(paths: Paths) -> None:
+    """The missing alias is a clear error, before any process is started."""
+    with pytest.raises(ModelError, match="no champion yet"):
+        predict.predict(paths, CONFIG, "ANY", as_of=AS_OF)
+
+
+def test_the_requirements_are_what_prediction_imports() -> None:
+    """Every library that the served modules import is required, and no orchestration is loaded."""
+    code = (
+        "import sys, atlas.serving; from pathlib import Path; "
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('atlas'))); "
+        "print(*{n.split('.')[0] for n in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    files, loaded = (line.split() for line in done.stdout.splitlines())
+    imports = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
+    named = {name for file in files for name in imports.findall(Path(file).read_text())}
+    libraries = {name.replace("_", "-") for name in named - set(sys.stdlib_module_names)}
+    assert libraries - {"atlas"} <= set(packaging.REQUIREMENTS)
+    assert not {"airflow", "dvc", "great_expectations", "lightgbm", "lightning"} & set(loaded)

@@ -1,0 +1,190 @@
+"""Promotion: nothing without proof, nothing from the past, and each model by its own code.
+
+One home lives through five nights; every test looks at one of them.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlas.config import PromotionConfig
+from atlas.errors import ModelError
+from pipelines import challenge, promote, register, tracking
+from pipelines.files import read_json
+from pipelines.paths import Paths
+from tests.registered import AS_OF, copy_home, tiny_config, write_base_rate
+
+CONFIG = tiny_config()
+SETTINGS = PromotionConfig(resamples=200)
+YESTERDAY = AS_OF - pd.Timedelta(days=1)
+
+
+class Life:
+    """A home and what promotion decided in each of its nights."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.decisions: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, dict[str, Any]] = {}
+
+    def night(self, name: str, as_of: pd.Timestamp = AS_OF, *, resamples: int = 200) -> None:
+        """Register and promote; other `resamples` are other params, hence another version."""
+        promotion = CONFIG.promotion.model_copy(update={"resamples": resamples})
+        config = CONFIG.model_copy(update={"promotion": promotion})
+        register.run(self.paths, config, as_of=as_of)
+        self.decisions[name] = promote.run(self.paths, config, as_of=as_of)
+        self.files[name] = read_json(self.paths.artifacts / "promotion.json")
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
+    paths = copy_home(tmp_path_factory.mktemp("promoted") / "home")
+    life = Life(paths)
+    life.night("no better than the base rate", resamples=201)
+    write_base_rate(paths, probability=0.98)  # a base rate that is easy to beat
+    life.night("first champion")
+    life.night("again")
+    life.night("past", YESTERDAY)
+    _answer_badly(paths, life.decisions["first champion"]["champion_version"])
+    life.night("replaced", resamples=202)
+    return life
+
+
+def _answer_badly(paths: Paths, version: str) -> None:
+    """Make the code that a version was packed with answer 2 %, whatever it is asked."""
+    client = tracking.open_registry(paths)
+    source = client.get_model_version(tracking.MODEL, version).source
+    folder = paths.mlflow_artifacts / "models" / Path(str(source)).name / "artifacts"
+    code = folder / "code" / "atlas" / "serving.py"
+    text = code.read_text()
+    changed = text.replace('found["probability"].astype(np.float64)', "np.full(len(ends), 0.02)")
+    assert changed != text
+    code.write_text(changed)
+    manifest = folder / "artifacts" / "manifest.json"
+    digests = json.loads(manifest.read_text())
+    digests["atlas/serving.py"] = sha256(changed.encode()).hexdigest()
+    manifest.write_text(json.dumps(digests))
+
+
+def test_without_proof_there_is_no_champion_and_the_night_says_why(life: Life) -> None:
+    """A candidate that does not beat the base rate leaves the registry without a champion."""
+    decision = life.decisions["no better than the base rate"]
+    assert not decision["promoted"]
+    assert decision["champion_version"] is None
+    assert decision["reason"].startswith("no champion: log-loss")
+    assert "the base rate" in decision["reason"]
+
+
+def test_the_first_champion_beats_the_base_rate(life: Life) -> None:
+    """The version that is proven better than the base rate becomes champion."""
+    decision = life.decisions["first champion"]
+    assert decision["promoted"]
+    assert decision["champion_version"] == decision["candidate_version"] == "2"
+    assert decision["figures"]["difference_high"] < 0
+
+
+def test_promotion_json_says_what_was_decided(life: Life) -> None:
+    """The file carries the decision of the night, figures and reason included."""
+    decision, written = life.decisions["first champion"], life.files["first champion"]
+    assert {name: written[name] for name in decision if name != "skipped"} == {
+        name: value for name, value in decision.items() if name != "skipped"
+    }
+    assert written["as_of"] == "2026-11-20"
+
+
+def test_the_run_and_the_version_carry_the_decision(life: Life) -> None:
+    """Tags and an artifact of the run tell why, without the home's files."""
+    client = tracking.open_registry(life.paths)
+    version = client.get_model_version(tracking.MODEL, "2")
+    run = client.get_run(str(version.run_id))
+    assert run.data.tags["promoted"] == version.tags["promoted"] == "true"
+    assert run.data.tags["promotion_reason"] == life.decisions["first champion"]["reason"]
+    assert "promotion.json" in {item.path for item in client.list_artifacts(run.info.run_id)}
+
+
+def test_the_same_night_is_not_decided_twice(life: Life) -> None:
+    """Run again, the night repeats its decision and says that it was skipped."""
+    again = life.decisions["again"]
+    assert again["skipped"]
+    assert again["promoted"]
+    assert again["champion_version"] == "2"
+
+
+def test_a_past_night_never_promotes(life: Life) -> None:
+    """A night older than the champion's registers its candidate and leaves the champion."""
+    past = life.decisions["past"]
+    assert not past["promoted"]
+    assert past["candidate_version"] == "3"
+    assert past["champion_version"] == "2"
+    assert "past night" in past["reason"]
+
+
+def test_a_champion_answers_with_the_code_it_was_packed_with(life: Life) -> None:
+    """The champion whose packed code says 2 % is beaten; the checkout's code would not say so."""
+    decision = life.decisions["replaced"]
+    rows = pd.read_parquet(life.paths.model(decision["candidate"]) / "predictions.parquet")
+    tests = rows[rows["split"] == "test"]
+    says_down = -np.log(np.where(tests["y"] > 0.5, 0.02, 0.98))
+    expected = pd.Series(says_down).groupby(tests["market"].to_numpy()).mean().mean()
+    assert decision["figures"]["log_loss_rival"] == pytest.approx(expected)
+    assert decision["figures"]["answered"] == 1
+    assert decision["promoted"]
+
+
+def test_a_replaced_champion_stays_as_previous(life: Life) -> None:
+    """After a replacement the aliases name the new and the old champion."""
+    aliases = tracking.open_registry(life.paths).get_registered_model(tracking.MODEL).aliases
+    assert {name: str(version) for name, version in aliases.items()} == {
+        "champion": "4",
+        "previous": "2",
+    }
+
+
+def test_a_night_without_a_registration_cannot_promote(life: Life) -> None:
+    """Promoting another night than the registered one names both and what to run."""
+    with pytest.raises(ModelError, match=r"candidate of 2026-11-21, got the one of 2026-11-20"):
+        promote.run(life.paths, CONFIG, as_of=AS_OF + pd.Timedelta(days=1))
+
+
+def test_sessions_that_the_champion_trained_on_are_left_out() -> None:
+    """Only rows from the champion's first test session on count; unknown markets do not."""
+    rows = pd.DataFrame({"market": ["a", "a", "b", "c"], "session": [9, 10, 10, 10]})
+    kept = challenge.unseen(rows, {"a": 10, "b": 11})
+    assert kept[["market", "session"]].to_numpy().tolist() == [["a", 10]]
+
+
+def _rows(gain: float, *, seed: int = 1, sessions: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    y = rng.random(sessions * 8) < 0.5
+    right = np.where(y, 0.5 + gain, 0.5 - gain)
+    noise = rng.normal(0, 0.05, y.size)
+    return pd.DataFrame(
+        {
+            "market": "m",
+            "session": np.repeat(np.arange(sessions), 8),
+            "y": y.astype(float),
+            "probability": np.clip(right + noise, 0.01, 0.99),
+            "rival": 0.5,
+        }
+    )
+
+
+def test_a_clear_gain_is_proof_and_none_is_not() -> None:
+    """The interval excludes 0 for a real gain, and holds it for noise or for a loss."""
+    assert promote.judge(_rows(0.1), "the base rate", SETTINGS).better
+    assert not promote.judge(_rows(0.0), "the base rate", SETTINGS).better
+    assert not promote.judge(_rows(-0.1), "the base rate", SETTINGS).better
+
+
+def test_markets_weigh_equally_whatever_their_rows() -> None:
+    """Ten times the rows in a market that gains do not outweigh one that loses as much more."""
+    many = pd.concat([_rows(0.1, seed=s) for s in range(10)]).assign(market="many")
+    few = _rows(-0.3, seed=99).assign(market="few")
+    verdict = promote.judge(pd.concat([many, few]), "the base rate", SETTINGS)
+    assert verdict.figures["difference"] > 0
+    assert not verdict.better
