@@ -19,7 +19,7 @@ import pytest
 
 from pipelines.paths import PROJECT, Paths
 from services import airflow, control
-from services.processes import alive
+from services.processes import alive, is_free
 from services.rest import Airflow
 
 pytestmark = pytest.mark.services
@@ -154,9 +154,8 @@ def test_down_leaves_nothing(up: Services) -> None:
     done = _services("down", up)
     assert done.returncode == 0, done.stderr
     assert not [p for p in members if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    for port in (up.airflow_port, up.mlflow_port):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
+    assert is_free(up.airflow_port)
+    assert is_free(up.mlflow_port)
     home = str(up.paths.home)
     assert not [p for p in psutil.process_iter() if _mentions(p, home)]
 
