@@ -30,6 +30,8 @@ Examples:
   python -m pipelines validate --market equity_daily       one stage, one market
 
   python -m pipelines report                               the last night's table and champion
+
+  python -m pipelines predict EQD000                       the champion's answer for one symbol
 """,
 )
 console = Console()
@@ -136,6 +138,26 @@ def all_stages(
 def report(home: Home = None, params: Params = None) -> None:
     """Print the last night's benchmark table and the champion."""
     _report(nights.open_night(home, params))
+
+
+@app.command()
+def predict(
+    target: Annotated[
+        str, typer.Argument(help="A symbol of the store, or a .parquet or .csv file.")
+    ],
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    model: Annotated[str, typer.Option(help="An alias or a version's number.")] = "champion",
+) -> None:
+    """Ask the champion about a symbol's next move."""
+    from pipelines import predict as predictions
+
+    night = nights.open_night(home, params, as_of=as_of)
+    answers = predictions.predict(night.paths, night.config, target, as_of=night.as_of, which=model)
+    for answer in answers.to_dict("records"):
+        for name, value in answer.items():
+            console.print(f"{name:<24} {_short(value)}", markup=False, highlight=False)
 
 
 @app.command()

@@ -92,7 +92,12 @@ def _work(
     log.info("%s: %d windows in %.0f s", variant, len(predictions), time.monotonic() - trained)
     summary = _summary(variant, result)
     folder = paths.model(variant)
-    card = {"variant": variant, "markets": list(data), "as_of": str(as_of.date())}
+    card = {
+        "variant": variant,
+        "markets": list(data),
+        "model_markets": list(model.markets),
+        "as_of": str(as_of.date()),
+    }
     write_json(folder / "config.json", {**card, "config": config.model_dump(mode="json")})
     write_json(folder / "history.json", [epoch._asdict() for epoch in result.history])
     write_json(folder / "metrics.json", {**summary, "markets": result.markets})
