@@ -53,7 +53,7 @@ COLUMNS: Final = (
     "lift",
     "seed_figure",
 )
-HEADINGS: Final = ("model", "n", "ties", "base rate", "accuracy", "log-loss", "lift", "seed")
+HEADINGS: Final = ("market", "model", "accuracy", "log-loss", "lift", "seed")
 _KEYS: Final = ["symbol", "timestamp"]
 
 
@@ -146,19 +146,25 @@ def check_same_rows(predictions: Mapping[str, pd.DataFrame]) -> None:
 
 
 def text_rows(table: pd.DataFrame, market: str) -> list[list[str]]:
-    """Lay the rows of one market out as cells under `HEADINGS`, per cent where shares are."""
+    """Lay the rows of one market out as cells under `HEADINGS`, per cent where shares are.
+
+    What the rows share (windows, ties, base rate) runs down the market's column.
+    """
+    own = table[table["market"] == market]
+    first = own.iloc[0]
+    facts = [market, f"n {first['n']:,}", f"ties {first['ties']:,}"]
+    facts.append(f"base {100 * first['base_rate']:.2f}")
+    facts += [""] * (len(own) - len(facts))
     return [
         [
+            fact,
             str(row["model"]),
-            f"{row['n']:,}",
-            f"{row['ties']:,}",
-            f"{100 * row['base_rate']:.2f}",
             _with_half_width(row, "accuracy", 100, 2),
             _with_half_width(row, "log_loss", 1, 4),
             "" if np.isnan(row["lift"]) else f"{row['lift']:.3f}",
             "" if np.isnan(row["seed_figure"]) else f"{100 * row['seed_figure']:.1f}",
         ]
-        for _, row in table[table["market"] == market].iterrows()
+        for fact, (_, row) in zip(facts, own.iterrows(), strict=False)
     ]
 
 

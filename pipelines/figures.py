@@ -10,20 +10,28 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from atlas.benchmark import HEADINGS, text_rows
 
-__all__ = ["WIDTH", "accuracy_page", "blocks", "caption", "table_text"]
+__all__ = ["WIDTH", "accuracy_page", "caption", "table_text", "text_table"]
 
 WIDTH = 120  # columns of the written text
 _COLORS = {"moe_rule": "#1f77b4", "moe_mlp": "#0b3d91", "cnn": "#6baed6"}
 
 
-def blocks(table: pd.DataFrame) -> list[Table]:
-    """Return a rich table for each market, the mean over markets last."""
-    return [_block(table, str(market)) for market in dict.fromkeys(table["market"])]
+def text_table(table: pd.DataFrame) -> Table:
+    """Return one rich table with a section for each market, the mean over markets last."""
+    text = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(HEADINGS):
+        text.add_column(name, justify="left" if place < 2 else "right", no_wrap=True)
+    for market in dict.fromkeys(table["market"]):
+        for cells in text_rows(table, str(market)):
+            text.add_row(*cells)
+        text.add_section()
+    return text
 
 
 def table_text(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
@@ -31,8 +39,7 @@ def table_text(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
     file = io.StringIO()
     console = Console(file=file, width=WIDTH, color_system=None, force_terminal=False)
     console.print(caption(heading))
-    for block in blocks(table):
-        console.print(block)
+    console.print(text_table(table))
     return file.getvalue()
 
 
@@ -84,12 +91,3 @@ def _traces(own: pd.DataFrame) -> list[Any]:
         marker={"size": 9, "color": "#d62728", "symbol": "diamond-open"},
     )
     return [ours, seed]
-
-
-def _block(table: pd.DataFrame, market: str) -> Table:
-    block = Table(title=market, title_justify="left", title_style="bold", expand=False)
-    for place, name in enumerate(HEADINGS):
-        block.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
-    for cells in text_rows(table, market):
-        block.add_row(*cells)
-    return block

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from atlas.benchmark import POOLED
 from atlas.config import ATLASConfig
-from pipelines.figures import blocks, caption
+from pipelines.figures import caption, text_table
 from pipelines.files import read_json
 from pipelines.paths import Paths
 
@@ -47,8 +47,7 @@ def show(paths: Paths, console: Console) -> None:
     heading, path = _heading(paths), paths.benchmark / "table.parquet"
     if heading and path.is_file():
         console.print(caption(heading), highlight=False)
-        for block in blocks(pd.read_parquet(path)):
-            console.print(block)
+        console.print(text_table(pd.read_parquet(path)))
     else:
         console.print("No benchmark table yet: run `make nightly`.", highlight=False)
     for line in _champion(_decision(paths)) + _next(paths):
