@@ -203,11 +203,8 @@ def _report(night: nights.Night) -> None:
 
 def main() -> int:
     """Run the command line; return its exit code."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for noisy in ("alembic", "mlflow", "great_expectations", "numba", "lightning"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pipelines.training_progress").setLevel(logging.INFO)
     try:
         app()
     except AtlasError as error:
