@@ -26,7 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Start and stop Airflow and MLflow, run a night through them, examine a set-up.",
 )
-console = Console()
+# the table is wide: a pipe or a log file, which has no width of its own, gets all of it
+console = Console() if sys.stdout.isatty() else Console(width=140)
 
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of data/, artifacts/, var/.")]
 Params = Annotated[Path | None, typer.Option(help="Configuration; default: params.yaml.")]

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 LOCALHOST = "127.0.0.1"
-GRACE_S = 20.0
+GRACE_S = 10.0  # a scheduler whose tasks were ended waits for them in vain
 _PR_SET_PDEATHSIG = 1
 
 
