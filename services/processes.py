@@ -33,7 +33,6 @@ __all__ = [
     "free_port",
     "is_free",
     "log_path",
-    "pss_bytes",
     "record",
     "start",
     "stop",
@@ -119,18 +118,18 @@ def stop(paths: Paths, names: Iterable[str]) -> list[str]:
     """
     chosen = {name: found for name in names if (found := record(paths, name))}
     family = {name: _family(found) for name, found in chosen.items()}
-    for sign, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        for found in chosen.values():
-            _signal(found, sign)
-        deadline = time.monotonic() + patience
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        reached = {found["pid"] for found in chosen.values() if _signal(found, sign)}
+        for process in _left(chosen, family):  # of a session of its own, or of a dead leader's
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getsid(process.pid) not in reached:
+                    process.send_signal(sign)
+        deadline = time.monotonic() + GRACE_S
         while (left := _left(chosen, family)) and time.monotonic() < deadline:
             time.sleep(0.1)
         if not left:
             break
-        for process in left:  # those outside the session
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(sign)
-    if left := _left(chosen, family):
+    if left:
         raise HomeError(f"processes {sorted(p.pid for p in left)} do not end; end them by hand")
     for name in chosen:
         _record_path(paths, name).unlink(missing_ok=True)
@@ -170,16 +169,6 @@ def tail(path: Path, lines: int = 15) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def pss_bytes(paths: Paths, names: Iterable[str]) -> int:
-    """Return the summed proportional set size of programs and all they started."""
-    total = 0
-    for name in names:
-        for process in _family(record(paths, name) or {}):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_full_info().pss
-    return total
-
-
 def _record_path(paths: Paths, name: str) -> Path:
     return paths.var / "run" / f"{name}.json"
 
@@ -217,10 +206,13 @@ def _in_session(process: psutil.Process, found: Mapping[str, Any]) -> bool:
         return False
 
 
-def _signal(found: Mapping[str, Any], sign: signal.Signals) -> None:
-    if _leader(found) is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(found["pid"], sign)
+def _signal(found: Mapping[str, Any], sign: signal.Signals) -> bool:
+    # Only while the leader lives: its pid names the group, and a dead one's may be another's.
+    if _leader(found) is None:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(found["pid"], sign)
+    return True
 
 
 def _left(

@@ -130,7 +130,7 @@ def test_a_night_by_rest(up: Services) -> None:
         time.sleep(1)
     states = {_name(task): task["state"] for task in up.client.tasks(airflow.DAG_ID, "by-rest")}
     assert state == "success", states
-    assert up.client.result(airflow.DAG_ID, "by-rest", "register")
+    assert up.client.result(airflow.DAG_ID, "by-rest", "register")["registered"]
     assert (up.paths.benchmark / "table.json").is_file()
     found = _mlflow(up, "registered-models/search")
     assert [model["name"] for model in found["registered_models"]] == ["atlas-moe"]
@@ -143,6 +143,7 @@ def test_nightly_uses_the_running_services(up: Services) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in the running services" in done.stdout
     assert "crypto_1min" in done.stdout
+    assert "no new version" in done.stdout
     leaders = {p.pid for p in up.members() if p.pid == _session(p)}
     assert leaders <= before
 
