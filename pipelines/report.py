@@ -14,7 +14,7 @@ from atlas.benchmark import POOLED
 from atlas.config import ATLASConfig
 from pipelines.figures import caption, text_table
 from pipelines.files import read_json
-from pipelines.paths import Paths
+from pipelines.paths import PROJECT, Paths
 
 __all__ = ["run", "show"]
 
@@ -26,7 +26,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
         as_of, source, champion_version, promoted, reason, accuracy by model (mean over markets),
         and whether the table is this night's (`is_current`).
     """
-    decision, heading = _decision(paths), _heading(paths)
+    decision, heading = _record(paths, "promotion"), _heading(paths)
     pooled = {}
     for row in heading.get("rows", []):
         if row["market"] == POOLED:
@@ -50,35 +50,38 @@ def show(paths: Paths, console: Console) -> None:
         console.print(text_table(pd.read_parquet(path)))
     else:
         console.print("No benchmark table yet: run `make nightly`.", highlight=False)
-    for line in _champion(_decision(paths)) + _next(paths):
+    for line in _outcome(paths) + _next(paths):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _champion(decision: dict[str, Any]) -> list[str]:
+def _outcome(paths: Paths) -> list[str]:
+    decision, night = _record(paths, "promotion"), _record(paths, "registration")
+    lines = []
+    if night.get("registered"):
+        lines.append(f"Registered: version {night['candidate_version']}, {night['candidate']}")
+    elif night:
+        lines.append(f"Registered: nothing new. {night.get('reason', '')}; finished stages skipped")
     if not decision:
-        return ["Champion: none; no night has been judged yet."]
+        return [*lines, "Champion: none; no night has been judged yet."]
     version = decision.get("champion_version")
     holder = f"version {version} of atlas-moe" if version is not None else "none"
-    news = " (new)" if decision.get("promoted") else ""
-    candidate = decision.get("candidate")
-    lines = [f"Champion: {holder}{news}"]
-    if candidate:
-        lines.append(f"Candidate: {candidate}")
-    return [*lines, f"Why: {decision.get('reason', 'no reason was given')}"]
+    news = " (new)" if decision.get("promoted") and night.get("registered") else ""
+    return [*lines, f"Champion: {holder}{news}", f"Why: {decision.get('reason', 'unknown')}"]
 
 
 def _next(paths: Paths) -> list[str]:
+    other = "" if paths.home == PROJECT else f" HOME_DIR={paths.home}"
     return [
         "Where to look next:",
         f"  figure     {paths.benchmark / 'accuracy.html'}",
-        "  services   make up, then Airflow http://127.0.0.1:8080 and MLflow http://127.0.0.1:5000",
+        f"  services   make up{other}: Airflow http://127.0.0.1:8080, MLflow http://127.0.0.1:5000",
         f"  registry   {paths.tracking_uri}, model atlas-moe",
         "  docs       README.md and docs/",
     ]
 
 
-def _decision(paths: Paths) -> dict[str, Any]:
-    path = paths.artifacts / "promotion.json"
+def _record(paths: Paths, stage: str) -> dict[str, Any]:
+    path = paths.artifacts / f"{stage}.json"
     return dict(read_json(path)) if path.is_file() else {}
 
 
