@@ -54,7 +54,9 @@ def caption(heading: Mapping[str, Any]) -> str:
 def accuracy_page(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
     """Return an HTML page: accuracy with intervals per market, base rate and seed's figure."""
     markets = list(dict.fromkeys(table["market"]))
-    figure = make_subplots(rows=(len(markets) + 1) // 2, cols=2, subplot_titles=markets)
+    rows = (len(markets) + 1) // 2
+    gaps = {"vertical_spacing": 0.3 / rows, "horizontal_spacing": 0.08}
+    figure = make_subplots(rows=rows, cols=2, subplot_titles=markets, **gaps)
     for place, market in enumerate(markets):
         own = table[table["market"] == market]
         row, column = place // 2 + 1, place % 2 + 1
@@ -63,8 +65,8 @@ def accuracy_page(table: pd.DataFrame, heading: Mapping[str, Any]) -> str:
         base = 100 * float(own["base_rate"].iloc[0])
         figure.add_hline(y=base, line_dash="dash", line_color="#888", row=row, col=column)
     figure.update_layout(
-        title=f"Accuracy, per cent. {caption(heading)}; dashed: base rate, diamond: seed",
-        height=320 * ((len(markets) + 1) // 2),
+        title=f"Accuracy<br><sup>{caption(heading)}; dashed: base rate, diamond: seed</sup>",
+        height=280 * rows + 100,
         showlegend=False,
         template="plotly_white",
     )
