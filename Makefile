@@ -43,10 +43,10 @@ doctor: setup  ## say what is wrong with a set-up
 	@$(ENV) $(PYTHON) -m services doctor $(AT) $(PORTS)
 
 test: setup  ## run the tests that need no server
-	@$(ENV) $(PYTHON) -m pytest -m "not services" -n 2 --timeout 300
+	@$(ENV) $(PYTHON) -m pytest -m "not services" -n 2 --timeout 600
 
 test-services: setup  ## start the services on ports of their own and run a night in them
-	@$(ENV) $(PYTHON) -m pytest -m services --timeout 600 tests/services
+	@$(ENV) $(PYTHON) -m pytest -m services --timeout 1200 tests/services
 
 lint: setup  ## ruff, mypy --strict, import-linter
 	@$(ENV) ruff check . && $(ENV) ruff format --check .

@@ -56,10 +56,7 @@ def nightly(
             failures(client, airflow.DAG_ID, run_id, console)
             console.print(f"the night of {night.as_of.date()} failed", style="bold red")
             return 1
-        registered = client.result(airflow.DAG_ID, run_id, "register") or {}
     _report(night, console)
-    if not registered.get("registered", True):
-        console.print(f"no new version: {registered.get('reason')}", soft_wrap=True, markup=False)
     console.print(f"the night of {night.as_of.date()} took {time.monotonic() - began:.0f} s")
     return 0
 
