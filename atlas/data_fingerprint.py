@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from atlas import formulas, nulls
+from atlas import formulas, nulls, passes
 from atlas.bars import Timeframe, adjusted, check_bars
 from atlas.calendars import has_close, session_days
 from atlas.errors import DataError, SurfacesError
-from atlas.rolling import Floats, compiled, window_sum
+from atlas.rolling import Floats, compiled
 from atlas.stats import HURST_WINDOW, log_price
 from atlas.surfaces import atm_iv, skew_iv
 
@@ -50,8 +50,6 @@ FINGERPRINT_FLAGS = ("vol30_short", "spread_estimated")
 LOOKBACK = HURST_WINDOW + 1  # bars that a live tail must hold
 VOL_SESSIONS = 30
 
-_WINDOW = 30  # bars of trend_r2, spread, volume_z, turnover_z and kurtosis
-_ATR_WINDOW = 14
 _BLOCK = 8_192  # bars worked on at a time
 _SEED_KEYS = ("vol30", "trend_r2", "hurst", "spread", "volume_z")
 _OF_TRADE = ("spread", "volume_z", "turnover_z", "atr")  # no surface has these
@@ -103,17 +101,16 @@ def fingerprint(
     raw = check_bars(bars)
     stamps = _ascending(pd.DatetimeIndex(raw.index))
     columns = _bar_columns(raw)
-    days = session_days(stamps, calendar, step)
-    tally = _Tally.begin(session_sums, days, step, calendar)
+    tally = _Tally.begin(session_sums, _session_starts(stamps, calendar, step), step, calendar)
     table, flags = _empty(len(raw))
     for start, stop in _blocks(len(raw)):
         first = max(0, start - HURST_WINDOW)
-        rows, done = slice(start, stop), slice(start - first, None)
         block = {name: values[first:stop] for name, values in columns.items()}
         x = log_price(block["close"])
-        _vol_columns(x, days[first:stop], start - first, tally, table[:, rows], flags[:, rows])
-        _price_columns(x, done, table[:, rows])
-        _bar_only_columns(block, x, done, table[:, rows], flags[:, rows])
+        rows, said = table[:, start:stop], flags[:, start:stop]
+        _session_vol(x, start - first, tally, rows[_ROW["vol30"]], said[0])
+        _price_columns(x, rows)
+        _bar_only_columns(block, x, rows, said)
     table[_ROW["skew_iv"]] = np.nan
     return _frame(table, flags, stamps)
 
@@ -141,9 +138,10 @@ def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataF
     stamps = _ascending(timestamps)
     x = log_price(atm_iv(grid))
     table, flags = _empty(len(stamps))
-    days = np.arange(len(stamps), dtype=np.int64)
-    _vol_columns(x, days, 0, _Tally.empty(completes=True), table, flags)
-    _price_columns(x, slice(None), table)
+    places = np.arange(len(stamps), dtype=np.int64)
+    tally = _Tally.empty((places, places), completes=True)
+    _session_vol(x, 0, tally, table[_ROW["vol30"]], flags[0])
+    _price_columns(x, table)
     table[_ROW["skew_iv"]] = skew_iv(grid)
     for name in _OF_TRADE:
         table[_ROW[name]] = np.nan
@@ -182,7 +180,10 @@ def session_sums(bars: pd.DataFrame, timeframe: str = "1d", *, calendar: str = "
 class _Tally(NamedTuple):
     """What vol30 remembers between blocks."""
 
-    state: Floats  # sum of the session under way, and its day
+    total: Floats  # sum of the session under way, (1,)
+    place: Longs  # rows done, and sessions begun, (2,)
+    starts: Longs  # row at which each session begins, and a last one that never comes
+    names: Longs  # day of each session
     ring: Floats  # sums of the last 30 sessions, oldest first, NaN where unknown
     known_days: Longs  # sessions whose sums were handed in
     known_sums: Floats
@@ -190,46 +191,67 @@ class _Tally(NamedTuple):
     days_per_bar: float  # 1, or a week's sessions
 
     @classmethod
-    def begin(cls, sums: pd.Series | None, days: Longs, step: Timeframe, calendar: str) -> "_Tally":
+    def begin(
+        cls, sums: pd.Series | None, sessions: tuple[Longs, Longs], step: Timeframe, calendar: str
+    ) -> "_Tally":
         week = step.seconds / (7 * 86_400)
-        tally = cls.empty(completes=not step.is_intraday)
+        tally = cls.empty(sessions, completes=not step.is_intraday)
         if week * 7 > 1:
             tally = tally._replace(days_per_bar=week * (5 if has_close(calendar) else 7))
-        if sums is None or sums.empty or days.size == 0:
+        if sums is None or sums.empty or tally.names.size == 0:
             return tally
         sums = sums.sort_index()
         names, values = sums.index.to_numpy(np.int64), sums.to_numpy(np.float64)
-        before = values[names < days[0]][-VOL_SESSIONS:]
+        before = values[names < tally.names[0]][-VOL_SESSIONS:]
         tally.ring[VOL_SESSIONS - before.size :] = before
         return tally._replace(known_days=names, known_sums=values)
 
     @classmethod
-    def empty(cls, *, completes: bool) -> "_Tally":
-        none = np.empty(0)
-        ring = np.full(VOL_SESSIONS, np.nan)
-        return cls(np.array([0.0, -1.0]), ring, none.astype(np.int64), none, completes, 1.0)
+    def empty(cls, sessions: tuple[Longs, Longs], *, completes: bool) -> "_Tally":
+        starts = np.append(sessions[0], np.iinfo(np.int64).max)
+        ring, none = np.full(VOL_SESSIONS, np.nan), np.empty(0)
+        place, days = np.zeros(2, np.int64), none.astype(np.int64)
+        return cls(np.zeros(1), place, starts, sessions[1], ring, days, none, completes, 1.0)
+
+
+def _session_starts(
+    stamps: pd.DatetimeIndex, calendar: str, step: Timeframe
+) -> tuple[Longs, Longs]:
+    """Return the row at which each session begins, and the session's day.
+
+    Time ascends, so rows between two of one session are of that session: intraday, every 64th row
+    is looked up, and all rows only where the session changes.
+    """
+    n, stride = len(stamps), 64 if step.is_intraday else 1
+    marks = session_days(stamps[::stride], calendar, step)
+    last = session_days(stamps[n - 1 :], calendar, step)
+    cells = np.flatnonzero(np.diff(marks, append=last))
+    rows = (cells[:, None] * stride + np.arange(1, stride + 1)).ravel()
+    rows = np.append(0, rows[rows < n])[: n or None] if n else rows
+    days = session_days(stamps[rows], calendar, step)
+    new = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
+    return rows[new], days[new]
 
 
 @compiled
-def _session_vol(
-    x: Floats, days: Longs, start: int, tally: _Tally, out: Table, short: Flags
-) -> None:
-    ring, total, day = tally.ring, tally.state[0], np.int64(tally.state[1])
+def _session_vol(x: Floats, start: int, tally: _Tally, out: Table, short: Flags) -> None:
+    ring, total, row, session = tally.ring, tally.total[0], tally.place[0], tally.place[1]
     value, count = _root_mean(ring, tally.days_per_bar)
     for t in range(start, x.size):
         move = x[t] - x[t - 1] if t > 0 else np.nan
-        if days[t] != day:
-            if day >= 0 and not tally.completes:
-                _push(ring, day, total, tally.known_days, tally.known_sums)
+        if row == tally.starts[session]:
+            if session > 0 and not tally.completes:
+                _push(ring, tally.names[session - 1], total, tally.known_days, tally.known_sums)
                 value, count = _root_mean(ring, tally.days_per_bar)
-            total, day = 0.0, days[t]
+            total, session = 0.0, session + 1
         total += move * move
         if tally.completes:
-            _push(ring, day, total, tally.known_days, tally.known_sums)
+            _push(ring, tally.names[session - 1], total, tally.known_days, tally.known_sums)
             value, count = _root_mean(ring, tally.days_per_bar)
         out[t - start] = value
         short[t - start] = count < ring.size
-    tally.state[0], tally.state[1] = total, day
+        row += 1
+    tally.total[0], tally.place[0], tally.place[1] = total, row, session
 
 
 @compiled
@@ -263,48 +285,52 @@ def _in_order(moves: Floats, first: Longs, out: Floats) -> Floats:
     return out
 
 
-def _vol_columns(
-    x: Floats, days: Longs, start: int, tally: _Tally, table: Table, flags: Flags
-) -> None:
-    _session_vol(x, days, start, tally, table[_ROW["vol30"]], flags[0])
-
-
-def _price_columns(x: Floats, done: slice, table: Table) -> None:
-    r2 = formulas.r_squared(x, _WINDOW)[done]
-    ratio, error = formulas.variance_ratio(x, HURST_WINDOW)
+def _price_columns(x: Floats, table: Table) -> None:
+    """Fill what the log price alone tells; rows of `table` belong to the last values of `x`."""
+    passes.trend_30(x, nulls.TREND_TABLE, table[_ROW["trend_r2"]], table[_ROW["trend_r2_null"]])
+    passes.kurtosis_30(formulas.differences(x), table[_ROW["kurtosis"]])
+    ratio, error = passes.ratio_256(x, table.shape[1])
     with np.errstate(divide="ignore"):
-        log_ratio = np.log(ratio[done])
-    table[_ROW["trend_r2"]] = r2
-    table[_ROW["trend_r2_null"]] = nulls.trend_null(r2)
-    table[_ROW["hurst"]] = np.clip(log_ratio * _HURST_SCALE, 0.0, 1.0)
-    table[_ROW["hurst_null"]] = nulls.ratio_null(log_ratio - _LOG_FOUR, error[done])
-    table[_ROW["kurtosis"]] = formulas.pearson_kurtosis(formulas.differences(x), _WINDOW)[done]
+        log_ratio = np.log(ratio)
+    _hurst_columns(log_ratio, error, table[_ROW["hurst"]], table[_ROW["hurst_null"]])
 
 
-def _bar_only_columns(
-    block: dict[str, Floats], x: Floats, done: slice, table: Table, flags: Flags
-) -> None:
+@compiled
+def _hurst_columns(log_ratio: Floats, error: Floats, hurst: Table, null: Table) -> None:
+    for i in range(hurst.size):
+        value = log_ratio[i] * _HURST_SCALE
+        value = 0.0 if value < 0.0 else value
+        hurst[i] = 1.0 if value > 1.0 else value
+    null[:] = nulls.ratio_null(log_ratio - _LOG_FOUR, error)
+
+
+def _bar_only_columns(block: dict[str, Floats], x: Floats, table: Table, flags: Flags) -> None:
     high, low, close = block["high"], block["low"], block["close"]
-    ranges = formulas.true_range(high, low, close)
-    table[_ROW["atr"]] = window_sum(ranges, _ATR_WINDOW)[done] / (_ATR_WINDOW * close[done])
-    turnover = block["turnover"] if "turnover" in block else block["paid"] * block["volume"]
-    for name, values in (("volume_z", block["volume"]), ("turnover_z", turnover)):
-        table[_ROW[name]] = formulas.rescaled(log_price(values), _WINDOW)[done]
-    spread = np.full(x.size, np.nan)
+    passes.atr_14(formulas.true_range(high, low, close), close, table[_ROW["atr"]])
+    volume = log_price(block["volume"])
+    if "turnover" in block:
+        turnover = log_price(block["turnover"])
+    else:
+        turnover = volume + (log_price(block["paid"]) if "paid" in block else x)
+    passes.zscore_30(volume, table[_ROW["volume_z"]])
+    passes.zscore_30(turnover, table[_ROW["turnover_z"]])
+    spread = table[_ROW["spread"]]
+    spread[:] = np.nan
     if "bid" in block and "ask" in block:
-        spread = formulas.mean_spread(block["bid"], block["ask"], _WINDOW)
-    absent = ~np.isfinite(spread)
-    if absent[done].any():
-        estimate = formulas.corwin_schultz(log_price(high), log_price(low), x)
-        spread = np.where(absent, window_sum(estimate, _WINDOW) / _WINDOW, spread)
-        flags[1] = (absent & np.isfinite(spread))[done]
-    table[_ROW["spread"]] = spread[done]
+        passes.mean_30(formulas.relative_spread(block["bid"], block["ask"]), spread)
+    absent = np.isnan(spread)
+    if absent.any():
+        estimate = np.empty_like(spread)
+        passes.mean_30(formulas.corwin_schultz(log_price(high), log_price(low), x), estimate)
+        np.copyto(spread, estimate, where=absent)
+        np.logical_and(absent, np.isfinite(estimate), out=flags[1])
 
 
 def _bar_columns(raw: pd.DataFrame) -> dict[str, Floats]:
     prices = adjusted(raw)
     columns = {name: _values(prices[name]) for name in ("high", "low", "close")}
-    columns["paid"] = _values(raw["close"])
+    if "adj_close" in raw:
+        columns["paid"] = _values(raw["close"])
     given = [name for name in ("volume", "turnover", "bid", "ask") if name in raw]
     return columns | {name: _values(raw[name]) for name in given}
 

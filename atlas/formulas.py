@@ -18,6 +18,7 @@ __all__ = [
     "mean_spread",
     "pearson_kurtosis",
     "r_squared",
+    "relative_spread",
     "rescaled",
     "root_mean_square",
     "true_range",
@@ -126,10 +127,16 @@ def variance_ratio(x: Floats, window: int) -> tuple[Floats, Floats]:
 @compiled
 def mean_spread(bid: Floats, ask: Floats, window: int) -> Floats:
     """Return the mean of (ask − bid)/mid over the last `window` quotes: (N,) to (N,)."""
-    spread = np.empty(bid.size)
+    return window_sum(relative_spread(bid, ask), window) / window
+
+
+@compiled
+def relative_spread(bid: Floats, ask: Floats) -> Floats:
+    """Return (ask − bid)/mid of every quote, NaN where one is missing: (N,) to (N,)."""
+    out = np.empty(bid.size)
     for i in range(bid.size):
-        spread[i] = (ask[i] - bid[i]) / (0.5 * (ask[i] + bid[i]))
-    return window_sum(spread, window) / window
+        out[i] = (ask[i] - bid[i]) / (0.5 * (ask[i] + bid[i]))
+    return out
 
 
 @compiled

@@ -68,6 +68,18 @@ def test_check_bars_takes_index_zone_and_its_own_result() -> None:
         pd.testing.assert_frame_equal(check_bars(same), bars)
 
 
+def test_a_checked_frame_costs_no_copy_and_stays_its_own() -> None:
+    """What is in form shares memory with its result, and writing to either leaves the other."""
+    bars = check_bars(raw(bid=[1.0, 2.0]))
+    again = check_bars(bars)
+    assert np.shares_memory(again["close"].to_numpy(), bars["close"].to_numpy())
+    again.iloc[0] = 7.0
+    assert bars["close"].iloc[0] == 1.5
+    assert check_bars(raw())["close"].iloc[0] == 1.5
+    for other in (bars[bars.columns[::-1]], bars.astype({"close": np.float32})):
+        pd.testing.assert_frame_equal(check_bars(other), bars)
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
