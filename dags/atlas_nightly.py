@@ -82,10 +82,10 @@ def begin() -> list[str]:
 @task(map_index_template=LABEL)
 def ingest(as_of: str, market: str) -> object:
     """Add a market's bars up to the night."""
-    return call("ingest", as_of, market=market)
+    return gate("ingest", as_of, market)
 
 
-@task(outlets=[BARS])
+@task(outlets=[BARS], trigger_rule="none_failed")  # an optional market may have been skipped
 def snapshot(as_of: str) -> object:
     """Record data/ with DVC and tell consumers which bytes are new."""
     summary = call("snapshot", as_of)

@@ -45,7 +45,7 @@ Market = Annotated[str | None, typer.Option(help="One market; default: all of pa
 Variant = Annotated[str | None, typer.Option(help="cnn, moe_rule or moe_mlp; default: all.")]
 
 
-def _market_stage(name: str, text: str) -> None:
+def _market_stage(name: str, text: str, *, begins: bool = False) -> None:
     def command(
         market: Market = None,
         home: Home = None,
@@ -54,46 +54,38 @@ def _market_stage(name: str, text: str) -> None:
         source: Source = None,
         data: Data = None,
     ) -> None:
-        night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
-        for chosen in _markets(night, market):
-            _say(f"{name} {chosen}", nights.stage(name, night, market=chosen))
+        night = nights.open_night(
+            home, params, source=source, folder=data, as_of=as_of, begins=begins
+        )
+        with nights.alone(night.paths):
+            for chosen in _markets(night, market):
+                _say(f"{name} {chosen}", nights.stage(name, night, market=chosen))
 
     app.command(name, help=text)(command)
 
 
 def _night_stage(name: str, text: str) -> None:
-    def command(
-        home: Home = None,
-        params: Params = None,
-        as_of: AsOf = None,
-        source: Source = None,
-        data: Data = None,
-    ) -> None:
-        night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
-        _say(name, nights.stage(name, night))
-        if name == "benchmark":
-            nights.commit_outputs(night.paths)
+    def command(home: Home = None, params: Params = None, as_of: AsOf = None) -> None:
+        night = nights.open_night(home, params, as_of=as_of, begins=False)
+        with nights.alone(night.paths):
+            _say(name, nights.stage(name, night))
 
     app.command(name, help=text)(command)
 
 
-_market_stage("ingest", "Add the bars that a market's store lacks up to the night.")
+_market_stage("ingest", "Add the bars that a market's store lacks up to the night.", begins=True)
 _night_stage("snapshot", "Record data/ in data.dvc and push it to DVC's remote.")
+_night_stage("truth", "Write the known probabilities of the simulated markets.")
 _market_stage("validate", "Check bars, quarantine bad rows, fail a market that has too many.")
 _market_stage("fingerprint", "Compute fingerprints, one row per bar.")
 
 
 @app.command()
 def train(
-    variant: Variant = None,
-    home: Home = None,
-    params: Params = None,
-    as_of: AsOf = None,
-    source: Source = None,
-    data: Data = None,
+    variant: Variant = None, home: Home = None, params: Params = None, as_of: AsOf = None
 ) -> None:
     """Train the CNN and both mixtures of experts, or one of them."""
-    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    night = nights.open_night(home, params, as_of=as_of, begins=False)
     if variant is not None and variant not in nights.VARIANTS:
         raise ConfigError(f"variant {variant!r}: expected one of {', '.join(nights.VARIANTS)}")
     for chosen in (variant,) if variant else nights.VARIANTS:
@@ -115,9 +107,10 @@ def data(
 ) -> None:
     """Write every market's bars and record them in data.dvc."""
     night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
-    for market in night.config.markets:
-        _say(f"ingest {market}", nights.stage("ingest", night, market=market))
-    _say("snapshot", nights.stage("snapshot", night))
+    with nights.alone(night.paths):
+        for market in night.config.markets:
+            _say(f"ingest {market}", nights.stage("ingest", night, market=market))
+        _say("snapshot", nights.stage("snapshot", night))
 
 
 @app.command("all")
@@ -137,7 +130,7 @@ def all_stages(
 @app.command()
 def report(home: Home = None, params: Params = None) -> None:
     """Print the last night's benchmark table and the champion."""
-    _report(nights.open_night(home, params))
+    _report(nights.open_night(home, params, begins=False))
 
 
 @app.command()
@@ -153,7 +146,7 @@ def predict(
     """Ask the champion about a symbol's next move."""
     from pipelines import predict as predictions
 
-    night = nights.open_night(home, params, as_of=as_of)
+    night = nights.open_night(home, params, as_of=as_of, begins=False)
     answers = predictions.predict(night.paths, night.config, target, as_of=night.as_of, which=model)
     for answer in answers.to_dict("records"):
         for name, value in answer.items():

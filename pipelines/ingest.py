@@ -26,7 +26,7 @@ from pipelines.sources import Source, source_for
 from pipelines.sources.files import FilesSource
 from pipelines.stamps import code_digest
 
-__all__ = ["run"]
+__all__ = ["run", "write_truth"]
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _ingest(
             restated="refuse" if config.source == "simulated" else "keep",
         )
     if config.source == "simulated":
-        _write_truth(paths, source, market, as_of)
+        write_truth(paths, source, market, as_of)
     added = store.extent(paths, market, settings, always).bars - before
     known = store.extent(paths, market, settings, as_of)
     summary = {
@@ -115,7 +115,8 @@ def _ingest(
     return {**summary, "skipped": False}
 
 
-def _write_truth(paths: Paths, source: Source, market: str, as_of: pd.Timestamp) -> None:
+def write_truth(paths: Paths, source: Source, market: str, as_of: pd.Timestamp) -> None:
+    """Write the known probabilities of a simulated market, which grow from night to night."""
     from pipelines.sources.simulated import SimulatedSource
 
     assert isinstance(source, SimulatedSource)

@@ -1,7 +1,8 @@
 """One night: which home, which source, which as_of, and the order of the stages.
 
 A night is its `as_of`, a midnight in UTC. On the simulated home it is `simulated.as_of` unless
-another date is given; an archive's night is its latest last bar.
+another date is given; an archive's night is its latest last bar, and never a later one. The night
+last begun stands in artifacts/night.json, so that a stage run alone goes on with it.
 """
 
 import datetime as dt
@@ -9,7 +10,8 @@ import importlib
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +20,25 @@ import pandas as pd
 import yaml
 
 from atlas.config import ATLASConfig
-from atlas.errors import AtlasError, ConfigError, GateError, HomeError
-from pipelines import home
+from atlas.errors import AtlasError, ConfigError, DataError, GateError, HomeError
+from pipelines import claim, home
+from pipelines.files import read_json
 from pipelines.paths import PROJECT, Paths
 
 __all__ = [
     "VARIANTS",
     "Night",
+    "alone",
     "commit_outputs",
     "night_as_of",
     "open_night",
     "read_config",
     "run_all",
+    "stage",
 ]
 
 VARIANTS = ("cnn", "moe_rule", "moe_mlp")
+_BY_MARKET = ("validate", "fingerprint")
 log = logging.getLogger(__name__)
 Say = Callable[[str, dict[str, Any]], None]
 
@@ -71,6 +77,7 @@ def open_night(
     source: str | None = None,
     folder: Path | None = None,
     as_of: str | None = None,
+    begins: bool = True,
 ) -> Night:
     """Check the input and give the night, writing nothing but the home's binding.
 
@@ -80,6 +87,8 @@ def open_night(
         source: `simulated` or `files`; by default the home's binding, else params.yaml.
         folder: the archive, for the source `files`.
         as_of: an ISO date; see the module's head for the default.
+        begins: whether a night begins here: an archive is then read through and checked. If not,
+            the default is the night that was begun last.
 
     Raises:
         AtlasError: naming what is wrong with the input.
@@ -96,27 +105,45 @@ def open_night(
         raise ConfigError("the source 'files' needs a folder: give --data DIR (make: DATA=DIR)")
     if bound and (bound.source, bound.folder) != (config.source, folder):
         home.bind(paths, config.source, folder)  # raises, naming both
-    night = night_as_of(config, folder, as_of)
+    if not begins and as_of is None and paths.night.is_file():
+        as_of = str(read_json(paths.night)["as_of"])
+    night = night_as_of(config, folder, as_of, begins=begins)
     home.bind(paths, config.source, folder)
     return Night(paths, config, night, folder)
 
 
-def night_as_of(config: ATLASConfig, folder: Path | None, as_of: str | None) -> pd.Timestamp:
-    """Return the night's midnight in UTC; an archive is checked on the way."""
-    end = None
-    if config.source == "files":
-        from pipelines.sources import files
+def night_as_of(
+    config: ATLASConfig, folder: Path | None, as_of: str | None, *, begins: bool = True
+) -> pd.Timestamp:
+    """Return the night's midnight in UTC; an archive is checked on the way if a night `begins`."""
+    try:
+        wanted = pd.Timestamp(dt.date.fromisoformat(as_of), tz="UTC") if as_of else None
+    except ValueError:
+        raise ConfigError(f"as_of {as_of!r}: expected a date such as 2026-11-20") from None
+    if config.source != "files":
+        return wanted or pd.Timestamp(config.simulated.as_of, tz="UTC")
+    if wanted is not None and not begins:
+        return wanted
+    from pipelines.sources import files
 
-        assert folder is not None
+    assert folder is not None
+    if begins:
         files.check(folder, config)
         files.check_rows(folder, config)
-        end = files.archive_as_of(folder, config)
-    if as_of is not None:
-        try:
-            return pd.Timestamp(dt.date.fromisoformat(as_of), tz="UTC")
-        except ValueError:
-            raise ConfigError(f"as_of {as_of!r}: expected a date such as 2026-11-20") from None
-    return end if end is not None else pd.Timestamp(config.simulated.as_of, tz="UTC")
+    end = files.archive_as_of(folder, config)
+    return min(wanted, end) if wanted is not None else end
+
+
+@contextmanager
+def alone(paths: Paths) -> Iterator[None]:
+    """Hold the home: no other night, by hand or by a scheduler, runs in it meanwhile.
+
+    Raises:
+        HomeError: another night has it; it says which.
+    """
+    with home.night_lock(paths):
+        claim.refuse(paths)
+        yield
 
 
 def run_all(night: Night, say: Say) -> dict[str, Any]:
@@ -129,9 +156,10 @@ def run_all(night: Night, say: Say) -> dict[str, Any]:
         AtlasError: the first reason why the night cannot go on.
     """
     markets = list(night.config.markets)
-    with home.night_lock(night.paths):
-        for market in markets:
-            say(f"ingest {market}", stage("ingest", night, market=market))
+    with alone(night.paths):
+        failed = [error for market in markets if (error := _ingest(night, market, say))]
+        if failed:
+            raise failed[0]
         say("snapshot", stage("snapshot", night))
         failed = [error for market in markets if (error := _gate(night, market, say))]
         if failed:
@@ -139,7 +167,7 @@ def run_all(night: Night, say: Say) -> dict[str, Any]:
         for variant in VARIANTS:
             say(f"train {variant}", stage("train", night, variant=variant))
         say("benchmark", stage("benchmark", night))
-        commit_outputs(night.paths)
+        commit_outputs(night)
         say("register", stage("register", night))
         result = stage("promote", night)
         say("promote", result)
@@ -155,27 +183,45 @@ def stage(name: str, night: Night, **extra: Any) -> dict[str, Any]:
     return summary
 
 
-def commit_outputs(paths: Paths) -> bool:
+def commit_outputs(night: Night) -> bool:
     """Record in dvc.lock what the night wrote, so that `dvc repro` has nothing left to do.
 
-    Only the project's home has a dvc.yaml; elsewhere nothing is done. Returns whether it ran.
+    A market that was left out has no outputs and is passed over. Only the project's home has a
+    dvc.yaml; elsewhere nothing is done. Returns whether it ran.
     """
+    paths = night.paths
     if not (paths.home / "dvc.yaml").is_file():
         return False
-    command = [sys.executable, "-m", "dvc", "commit", "-f", "-q"]
+    present = [market for market in night.config.markets if paths.fingerprints(market).is_file()]
+    stages = ["truth", *(f"{name}@{market}" for name in _BY_MARKET for market in present)]
+    stages += [*(f"train@{variant}" for variant in VARIANTS), "benchmark"]
+    command = [sys.executable, "-m", "dvc", "commit", "-f", "-q", *stages]
     done = subprocess.run(command, cwd=paths.home, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise HomeError(f"dvc commit failed: {done.stderr.strip()[-500:]}")
     return True
 
 
+def _ingest(night: Night, market: str, say: Say) -> AtlasError | None:
+    try:
+        say(f"ingest {market}", stage("ingest", night, market=market))
+    except DataError as error:
+        return _left_out(night, market, error)
+    return None
+
+
 def _gate(night: Night, market: str, say: Say) -> AtlasError | None:
     try:
         say(f"validate {market}", stage("validate", night, market=market))
         say(f"fingerprint {market}", stage("fingerprint", night, market=market))
-    except GateError as error:
-        if night.config.markets[market].required:
-            log.error("%s", error)
-            return error
-        log.warning("%s is left out of this night: %s", market, error)
+    except DataError as error:
+        return _left_out(night, market, error)
+    return None
+
+
+def _left_out(night: Night, market: str, error: AtlasError) -> AtlasError | None:
+    """Return the error if the night needs this market; else say that it goes on without."""
+    if night.config.markets[market].required:
+        return error
+    log.warning("%s is left out of this night: %s", market, error)
     return None

@@ -63,6 +63,11 @@ class Paths:
         """The table, as Parquet, JSON and text."""
         return self.artifacts / "benchmark"
 
+    @property
+    def night(self) -> Path:
+        """Which night was begun last."""
+        return self.artifacts / "night.json"
+
     def bars(self, market: str) -> Path:
         """Raw files of one market."""
         return self.data / "bars" / market
@@ -80,7 +85,7 @@ class Paths:
         return self.artifacts / "fingerprints" / f"{market}.parquet"
 
     def truth(self, market: str) -> Path:
-        """The known probabilities of a simulated market; only the evaluation reads them."""
+        """The known probabilities of a simulated market; figures use them, no model does."""
         return self.artifacts / "truth" / f"{market}.parquet"
 
     def model(self, variant: str) -> Path:

@@ -40,7 +40,7 @@ _CALM = {"DVC_NO_ANALYTICS": "1"}
 
 
 def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, Any]:  # noqa: ARG001 (one signature for all stages)
-    """Record data/ in data.dvc and push it to the default remote.
+    """Record data/ in data.dvc, push it to the default remote, and note the night it is for.
 
     Returns:
         data_version, pushed (whether the default remote holds it; false without one), skipped.
@@ -51,6 +51,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
     """
     if not paths.data.is_dir():
         raise DataError(f"{paths.data} is missing: run ingest first")
+    write_json(paths.night, {"as_of": str(as_of.date())})
     _prepare(paths)
     listing = _listing(paths)
     stamp = paths.var / "stamps" / "snapshot.json"

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 @cache
 def code_digest() -> str:
-    """Return a digest over the sources of atlas/ and pipelines/ that are running."""
-    total = hashlib.sha256()
+    """Return a digest over the sources of atlas/ and pipelines/ that are running, and the lock."""
+    total = hashlib.sha256((PROJECT / "requirements.lock").read_bytes())
     for package in ("atlas", "pipelines"):
         for path in sorted((PROJECT / package).rglob("*.py")):
             total.update(str(path.relative_to(PROJECT)).encode())

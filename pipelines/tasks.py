@@ -1,7 +1,8 @@
 """What a scheduler's task calls: one stage of one night in the home that the environment names.
 
 `ATLAS_HOME` and `ATLAS_PARAMS` say where; the home's binding says which source. `begin` checks the
-input and claims the home; the stages only check that the claim is theirs; `finish` gives it back.
+input and claims the home; a stage renews the claim, or fails if it is not theirs; `finish` gives it
+back.
 Light on purpose: a task loads what its stage needs and nothing else.
 """
 
@@ -39,11 +40,11 @@ def begin(run_id: str, as_of: str | None, moment: dt.datetime) -> dict[str, Any]
         `as_of`, an ISO date, and `markets`.
     """
     wanted = as_of or str(moment.astimezone(dt.UTC).date())
-    paths = Paths(_home())
-    claim.claim(paths, run_id)
-    opened = night.open_night(paths.home, _params(), as_of=wanted)
-    log.info("the night of %s in %s, source %s", wanted, paths.home, opened.config.source)
-    return {"as_of": wanted, "markets": list(opened.config.markets)}
+    opened = night.open_night(_home(), _params(), as_of=wanted)
+    claim.claim(opened.paths, run_id)
+    found = str(opened.as_of.date())
+    log.info("the night of %s in %s, source %s", found, opened.paths.home, opened.config.source)
+    return {"as_of": found, "markets": list(opened.config.markets)}
 
 
 def run(stage: str, run_id: str, as_of: str, **extra: str) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def run(stage: str, run_id: str, as_of: str, **extra: str) -> dict[str, Any]:
     else:
         summary = night.stage(stage, opened, **extra)
     if stage == "benchmark":
-        night.commit_outputs(opened.paths)
+        night.commit_outputs(opened)
     log.info("%s: %s", stage, json.dumps(summary, default=str))
     return summary
 
@@ -71,11 +72,10 @@ def is_required(market: str, as_of: str) -> bool:
 
 def finish(run_id: str, as_of: str) -> dict[str, Any]:
     """Write the night's report and give the home back, whatever became of the night."""
-    opened = _opened(as_of)
     try:
-        return night.stage("report", opened)
+        return night.stage("report", _opened(as_of))
     finally:
-        claim.release(opened.paths, run_id)
+        claim.release(Paths(_home()), run_id)
 
 
 def alert(text: str) -> None:

@@ -87,6 +87,7 @@ def test_outlets(dag: Any) -> None:
 def test_structure_equals_dvc(dag: Any) -> None:
     """The stages that the DAG shares with dvc.yaml stand in the same order in both."""
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    del stages["truth"]  # in the DAG it is a part of ingest
     names = {task.task_id: task.task_id.split(".")[-1] for task in dag.tasks}
     shared = {task_id for task_id, name in names.items() if name in stages}
     assert {names[task_id] for task_id in shared} == set(stages)
