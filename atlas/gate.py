@@ -30,6 +30,7 @@ __all__ = [
     "Routing",
     "RuleGate",
     "UniformGate",
+    "dense_weights",
     "entropy_balance",
     "hysteresis",
     "route",
@@ -143,6 +144,12 @@ def route(gate_probs: Tensor, allowed: Tensor, k: int) -> Routing:
     return Routing(gate_probs, weights / weights.sum(1, keepdim=True), ids)
 
 
+def dense_weights(routing: Routing) -> Tensor:
+    """Return expert weights (B, E), 0 for experts that were not chosen."""
+    empty = torch.zeros_like(routing.gate_probs)
+    return empty.scatter(1, routing.expert_ids, routing.expert_weights)
+
+
 class Gate(nn.Module):
     """Maps a batch of one modality to its routing; a subclass says the probabilities."""
 
@@ -206,7 +213,7 @@ class UniformGate(Gate):
     def probabilities(self, features: Tensor, rule: Tensor, allowed: Tensor) -> Tensor:  # noqa: ARG002
         """Return 1 / (experts allowed) for each."""
         even = allowed.to(features.dtype) / allowed.sum()
-        return even.expand(len(features), -1)
+        return even.expand(features.shape[0], -1)  # a traced graph keeps shape[0] free, not len()
 
 
 class RandomGate(Gate):

@@ -27,6 +27,7 @@ from atlas.gate import (
     Routing,
     RuleGate,
     UniformGate,
+    dense_weights,
     entropy_balance,
     switch_balance,
 )
@@ -127,14 +128,17 @@ class Network(nn.Module):
             )
         features = self.features(inputs)
         deep, routing = self.deep(inputs, features)
+        logit, log_rv = self.added(inputs, features, deep)
+        return Output(logit, log_rv, routing, self.balance(routing, inputs.modality))
+
+    def added(self, inputs: Inputs, features: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logit and log RV (B,): the base, and what the network adds (B, 2) times α."""
         market = inputs.market.long()
-        added = self.calibration.alpha[market] * deep  # (B, 2)
+        scaled = self.calibration.alpha[market] * deep  # (B, 2)
         seen = torch.cat([inputs.skip, features], 1)
-        return Output(
-            self.base.logit(seen, market, inputs.modality) + added[:, 0],
-            self.base.log_rv(inputs.har, market) + added[:, 1],
-            routing,
-            self.balance(routing, inputs.modality),
+        return (
+            self.base.logit(seen, market, inputs.modality) + scaled[:, 0],
+            self.base.log_rv(inputs.har, market) + scaled[:, 1],
         )
 
     def probability(self, output: Output, market: Tensor) -> Tensor:
@@ -203,19 +207,21 @@ class AtlasMoE(Network):
 
     def deep(self, inputs: Inputs, features: Tensor) -> tuple[Tensor, Routing]:
         """Return what the network adds (B, 2), and where the windows went."""
-        own = self.columns[inputs.modality]
         named = self.rule_columns(inputs.rule)
         allowed = self.get_buffer(f"allowed_{inputs.modality}")
         default = self._default(inputs.modality)
         is_served = (named >= 0) & allowed[named]
         routing: Routing = self.gate(features, named.where(is_served, default), allowed)
-        weights = torch.zeros_like(routing.gate_probs).scatter(
-            1, routing.expert_ids, routing.expert_weights
-        )[:, own]  # (B, Em)
+        return self.mixed(inputs, features, dense_weights(routing)), routing
+
+    def mixed(self, inputs: Inputs, features: Tensor, weights: Tensor) -> Tensor:
+        """Return what the experts add (B, 2) under weights (B, E), whoever chose them."""
+        own = self.columns[inputs.modality]
+        weights = weights[:, own]  # (B, Em)
         experts = [self._expert(column) for column in own]
         hidden = self.trunk(inputs, self._mixture(experts, weights), features)
         heads = torch.stack([expert.head(hidden) for expert in experts], 1)  # (B, Em, 2)
-        return (weights[:, :, None] * heads).sum(1), routing
+        return (weights[:, :, None] * heads).sum(1)
 
     def balance(self, routing: Routing, modality: str) -> Tensor:
         """Return the load-balancing loss of a batch over its modality's experts, ()."""

@@ -186,7 +186,7 @@ class Trunk(nn.Module):
         pooled = functional.avg_pool2d(planes, 2)
         close_line = pooled[:, CLOSE_LINE : CLOSE_LINE + 1]  # (B, 1, 8, 16)
         kernels = functional.relu(mixture.respond("chart", close_line))
-        moves = functional.pad(path.diff(dim=1), (1, 0))
+        moves = functional.pad(path[:, 1:] - path[:, :-1], (1, 0))
         series = torch.cat([inputs.series, moves[:, None]], 1)  # (B, 6, T)
         plane = torch.cat([pooled, kernels], 1)
         seen = features if self.sees_features else None

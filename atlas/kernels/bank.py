@@ -111,6 +111,7 @@ class SeriesBank(KernelBank):
     line: Tensor
     newest: Tensor
     gain: Tensor
+    bars: Tensor
 
     def __init__(self, templates: Sequence[Template], edge: int = EDGE) -> None:
         length = max(len(template.weights()) for template in templates)
@@ -122,6 +123,8 @@ class SeriesBank(KernelBank):
         self.edge, self.length = edge, length
         self.plain = sum(template.relative == "none" for template in ordered)
         self.patterns = sum(template.relative == "line" for template in ordered)
+        bars = torch.arange(edge)[:, None] + torch.arange(length)
+        self.register_buffer("bars", bars, persistent=False)  # (P, L)
         newest = np.zeros((len(ordered), length))
         newest[[not template.detects for template in ordered], -1] = 1.0
         lines = [
@@ -149,14 +152,15 @@ class SeriesBank(KernelBank):
         Returns:
             Responses (B, 2D, edge) in the order of `names`, the newest bar last; 0 on a flat line.
         """
-        windows = path[:, -(self.length + self.edge - 1) :].unfold(1, self.length, 1)  # (B, P, L)
+        windows = path[:, -(self.length + self.edge - 1) :][:, self.bars]  # (B, P, L)
         windows = windows - windows[..., -1:]  # float32: take the level out before squaring
         kernels, plain = self.kernels(), self.plain
         sums = functional.linear(windows, kernels)  # (B, P, D)
         norms = kernels[plain:].norm(dim=1) * self._spread(windows)  # (B, P, M)
         likeness = sums[..., plain:] / norms
-        trends, patterns = likeness.tensor_split([likeness.shape[-1] - self.patterns], -1)
-        response = torch.cat([sums[..., :plain], trends, (_CLOSEST * patterns).atanh()], -1)
+        fits = len(kernels) - plain - self.patterns
+        patterns = (_CLOSEST * likeness[..., fits:]).atanh()
+        response = torch.cat([sums[..., :plain], likeness[..., :fits], patterns], -1)
         response = response * self.gain
         return torch.cat([response, -response], -1).transpose(1, 2)  # (B, 2D, P)
 

@@ -1,0 +1,111 @@
+"""A trained network as an ONNX graph that needs no Python, one for each modality.
+
+- Inputs are the fields of `atlas.inputs.Inputs` that the network reads, under their names; `market`
+  and `rule` are int64. Outputs are those of `OUTPUTS`: the calibrated probability beside the logit.
+- `routed` leaves the gate outside. A gate reads nothing of a window's bars but its fingerprint row,
+  so its weights can be computed once a bar, stored with that row, and handed in as
+  `expert_weights`, as `atlas.gate.dense_weights` lays a routing out.
+- The batch axis is free. Everything that does not depend on a window (masked and centered kernels,
+  say) is folded into constants here.
+"""
+
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.onnx.utils import register_custom_op_symbolic
+
+from atlas.errors import ModelError
+from atlas.gate import RuleGate
+from atlas.inputs import Inputs
+from atlas.moe import AtlasMoE, Network
+
+__all__ = ["OUTPUTS", "WEIGHTS", "export", "input_names"]
+
+OUTPUTS = ("logit", "log_rv", "probability")
+WEIGHTS = "expert_weights"
+_OPSET = 18
+_FIELDS = Inputs._fields[1:]
+
+
+def input_names(network: Network, *, routed: bool = False) -> tuple[str, ...]:
+    """Return the inputs of an exported network, in order.
+
+    Args:
+        network: only a mixture with a rule gate reads `rule`.
+        routed: whether `expert_weights` replace the gate.
+    """
+    reads_rule = isinstance(network, AtlasMoE) and isinstance(network.gate, RuleGate) and not routed
+    names = [name for name in _FIELDS if reads_rule or name != "rule"]
+    return (*names, WEIGHTS) if routed else tuple(names)
+
+
+def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
+    """Translate a network for windows of one modality.
+
+    Args:
+        network: trained; put into evaluation mode.
+        inputs: a batch of at least two windows as tensors; its modality and widths count, its
+            values do not.
+        routed: read `expert_weights` (B, E) instead of asking the gate.
+
+    Returns:
+        A serialized ONNX model with inputs `input_names` and outputs `OUTPUTS`, each (B,).
+
+    Raises:
+        ModelError: `routed` and the network is no mixture.
+    """
+    if routed and not isinstance(network, AtlasMoE):
+        raise ModelError("export: expected a mixture where routed=True, got a plain network")
+    names = input_names(network, routed=routed)
+    values = [getattr(inputs, name) for name in names if name != WEIGHTS]
+    if isinstance(network, AtlasMoE) and routed:
+        values.append(torch.full((len(inputs.skip), len(network.expert_ids)), 0.5))
+    # ONNX has had this operator since opset 9; torch's translator does not know it.
+    register_custom_op_symbolic("aten::atanh", _atanh, 9)
+    buffer = io.BytesIO()
+    graph = _Graph(network.eval(), inputs.modality, names)
+    with torch.inference_mode(), warnings.catch_warnings():
+        # The tracer warns of every Python number it freezes; all of them are widths of the network.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            tuple(values),
+            buffer,  # type: ignore[arg-type] # it takes a buffer, but is not annotated so
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=list(names),
+            output_names=list(OUTPUTS),
+            dynamic_axes={name: {0: "batch"} for name in (*names, *OUTPUTS)},
+        )
+    return buffer.getvalue()
+
+
+class _Graph(nn.Module):
+    """A network as a function of tensors alone, which is what a graph can be of."""
+
+    def __init__(self, network: Network, modality: str, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.modality, self.names = network, modality, names
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `OUTPUTS`."""
+        given = dict(zip(self.names, values, strict=True))
+        weights = given.pop(WEIGHTS, None)
+        unread = {"rule": torch.zeros_like(given["market"])} if "rule" not in given else {}
+        inputs = Inputs(modality=self.modality, **given, **unread)
+        if weights is None:
+            output = self.network(inputs)
+            logit, log_rv = output.logit, output.log_rv
+        else:
+            assert isinstance(self.network, AtlasMoE)
+            features = self.network.features(inputs)
+            deep = self.network.mixed(inputs, features, weights)
+            logit, log_rv = self.network.added(inputs, features, deep)
+        return logit, log_rv, self.network.calibration.probability(logit, inputs.market)
+
+
+def _atanh(graph: Any, value: Any) -> Any:
+    return graph.op("Atanh", value)

@@ -1,0 +1,97 @@
+"""Every form of the network as an ONNX graph, run by ONNX Runtime and compared with eager."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from atlas.errors import ModelError
+from atlas.gate import dense_weights
+from atlas.inputs import Inputs
+from atlas.moe import Network, build_model
+from atlas.onnx_export import OUTPUTS, WEIGHTS, export, input_names
+from tests.test_moe import batch, config, stirred
+
+FORMS = {
+    "plain": ("cnn", {}, False),
+    "plain with fingerprint": ("cnn_fingerprint", {}, False),
+    "rule": ("moe_rule", {}, False),
+    "mlp": ("moe_mlp", {}, False),
+    "routed": ("moe_mlp", {}, True),
+    "uniform": ("moe_uniform", {}, False),
+    "banks of their own": ("moe_mlp", {"bank": "expert"}, False),
+}
+
+
+def calibrated(model: Network) -> Network:
+    """Give every market its own base, α and calibration, so that no branch is trivial."""
+    random = torch.Generator().manual_seed(11)
+    for name, buffer in model.named_buffers():
+        if name.startswith(("base.", "calibration.")):
+            buffer.copy_(0.5 + torch.rand(buffer.shape, generator=random))
+    return model
+
+
+def answers(model: Network, graph: bytes, inputs: Inputs, routed: bool) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        weights = dense_weights(model(inputs).routing)
+    feed = {
+        name: (weights if name == WEIGHTS else getattr(inputs, name)).numpy()
+        for name in input_names(model, routed=routed)
+    }
+    assert [node.name for node in session.get_inputs()] == list(feed)
+    assert [node.name for node in session.get_outputs()] == list(OUTPUTS)
+    return session.run(None, feed)
+
+
+@pytest.mark.parametrize("modality", ["chart", "surface"])
+@pytest.mark.parametrize("form", FORMS)
+def test_onnx_runtime_equals_eager(form: str, modality: str) -> None:
+    """Logit, log RV and probability agree to 1e-5 at batches of 1, 7 and 256 random windows."""
+    variant, moe, routed = FORMS[form]
+    model = calibrated(stirred(build_model(config(**moe), variant=variant)))
+    graph = export(model, batch(modality, rows=2), routed=routed)
+    for rows in (1, 7, 256):
+        inputs = batch(modality, rows=rows, seed=5)
+        with torch.inference_mode():
+            output = model(inputs)
+            expected = (output.logit, output.log_rv, model.probability(output, inputs.market))
+        for ours, theirs in zip(answers(model, graph, inputs, routed), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_merged_mixture_exports_as_the_plain_network_it_is() -> None:
+    """`merge` and export compose: the graph of the merged network gives the mixture's numbers."""
+    model = stirred(build_model(config(), variant="moe_uniform"))
+    merged = model.merge(dict.fromkeys(model.expert_ids, 1.0))
+    inputs = batch(rows=7)
+    ours = answers(merged, export(merged, inputs), inputs, routed=False)
+    np.testing.assert_allclose(ours[0], model(inputs).logit.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_routed_weights_are_read_and_not_the_gate() -> None:
+    """All weight on one expert in the input answers as that expert alone."""
+    model = stirred(build_model(config(), variant="moe_mlp"))
+    inputs = batch(rows=4)
+    graph = export(model, inputs, routed=True)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    feed = {name: getattr(inputs, name).numpy() for name in input_names(model)}
+    feed[WEIGHTS] = np.eye(6, dtype=np.float32)[[3] * 4]
+    alone = model.merge({"futures_trend": 1.0, "options_skew": 1.0})(inputs)
+    np.testing.assert_allclose(session.run(None, feed)[0], alone.logit.detach(), atol=1e-5)
+
+
+def test_only_a_rule_gate_asks_for_the_rule() -> None:
+    """A graph wants no input that it does not read."""
+    reads = {
+        form: "rule" in input_names(build_model(config(**moe), variant=variant), routed=routed)
+        for form, (variant, moe, routed) in FORMS.items()
+    }
+    assert reads == dict.fromkeys(FORMS, False) | {"rule": True}
+
+
+def test_a_plain_network_is_not_routed() -> None:
+    """It has no gate to leave outside."""
+    with pytest.raises(ModelError, match="expected a mixture where routed=True"):
+        export(build_model(config(), variant="cnn"), batch(), routed=True)
