@@ -23,6 +23,7 @@ from atlas.stats import HURST_WINDOW, log_price
 from atlas.surfaces import atm_iv, skew_iv
 
 __all__ = [
+    "BRIDGE",
     "FINGERPRINT_COLUMNS",
     "FINGERPRINT_FLAGS",
     "LOOKBACK",
@@ -49,6 +50,7 @@ FINGERPRINT_COLUMNS = (
 FINGERPRINT_FLAGS = ("vol30_short", "spread_estimated")
 LOOKBACK = HURST_WINDOW + 1  # bars that a live tail must hold
 VOL_SESSIONS = 30
+BRIDGE = 5  # snapshots without an at-the-money quote that the last one known stands for
 
 _BLOCK = 8_192  # bars worked on at a time
 _SEED_KEYS = ("vol30", "trend_r2", "hurst", "spread", "volume_z")
@@ -124,7 +126,10 @@ def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataF
 
     Returns:
         vol30, trend_r2, hurst, kurtosis and the nulls of the nearest tenor's at-the-money iv taken
-        as a price; skew_iv, its 25-delta put iv − call iv as a fraction (.01 is one vol point).
+        as a price. The last one known stands for up to `BRIDGE` missing ones, as one hole would
+        leave 256 rows without a Hurst exponent; a carried quote is no move, and the next return
+        holds all of it. skew_iv, which is not carried, is the nearest tenor's 25-delta put iv −
+        call iv as a fraction (.01 is one vol point).
         The rest is NaN: a volatility index would pass for crypto.
 
     Raises:
@@ -136,7 +141,7 @@ def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataF
             f"one surface a timestamp; got {grid.shape}"
         )
     stamps = _ascending(timestamps)
-    x = log_price(atm_iv(grid))
+    x = log_price(_bridged(atm_iv(grid)))
     table, flags = _empty(len(stamps))
     places = np.arange(len(stamps), dtype=np.int64)
     tally = _Tally.empty((places, places), completes=True)
@@ -252,6 +257,19 @@ def _session_vol(x: Floats, start: int, tally: _Tally, out: Table, short: Flags)
         short[t - start] = count < ring.size
         row += 1
     tally.total[0], tally.place[0], tally.place[1] = total, row, session
+
+
+@compiled
+def _bridged(iv: Floats) -> Floats:
+    """Carry the last finite positive iv over up to `BRIDGE` rows without one: (N,) to (N,)."""
+    out, last, age = iv.copy(), np.nan, 0
+    for t in range(iv.size):
+        if np.isfinite(iv[t]) and iv[t] > 0.0:
+            last, age = iv[t], 0
+        else:
+            age += 1
+            out[t] = last if age <= BRIDGE else np.nan
+    return out
 
 
 @compiled

@@ -9,6 +9,7 @@ from atlas import nulls, stats
 from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, session_days, sessions
 from atlas.data_fingerprint import (
+    BRIDGE,
     FINGERPRINT_COLUMNS,
     FINGERPRINT_FLAGS,
     LOOKBACK,
@@ -284,6 +285,28 @@ def test_surfaces_are_fingerprinted_by_their_atm_iv() -> None:
     assert table[["spread", "volume_z", "turnover_z", "atr"]].isna().all(axis=None)
     with pytest.raises(SurfacesError, match="one surface a timestamp"):
         fingerprint_surfaces(index[:-1], grid)
+
+
+@pytest.mark.parametrize("hole", [1, BRIDGE, BRIDGE + 1])
+def test_short_holes_of_the_money_are_bridged(hole: int) -> None:
+    """Up to five snapshots without the quote read as no move; a longer hole is a hole."""
+    rng = np.random.default_rng(5)
+    index = pd.date_range("2020-01-01", periods=700, freq="D", tz="UTC", unit="us")
+    grid = 0.3 * np.exp(0.05 * np.cumsum(rng.standard_normal((700, 3, 9)), axis=0))
+    holed = grid.copy()
+    holed[300 : 300 + hole, 0, 4] = [np.nan, 0.0, -1.0, np.inf, np.nan, np.nan][:hole]
+    table = fingerprint_surfaces(index, holed)
+    carried = grid.copy()
+    carried[300 : 300 + hole, 0, 4] = grid[299, 0, 4]
+    if hole <= BRIDGE:
+        same_bits(table, fingerprint_surfaces(index, carried))
+    else:
+        same_bits(table.iloc[:305], fingerprint_surfaces(index, carried).iloc[:305])
+        assert table["trend_r2"].iloc[305:335].isna().all()
+        assert table["hurst"].iloc[562:].notna().all()
+    same_bits(table.iloc[:300], fingerprint_surfaces(index[:300], holed[:300]))
+    leading = fingerprint_surfaces(index, np.where(np.arange(700)[:, None, None] < 3, np.nan, grid))
+    assert leading["trend_r2"].iloc[:32].isna().all(), "nothing is carried from before the first"
 
 
 def test_latest_is_the_fingerprint_of_the_seed() -> None:

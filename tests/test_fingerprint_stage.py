@@ -1,12 +1,14 @@
 """The fingerprint stage: what it writes, that it repeats itself, and when it refuses."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from atlas.bars import Timeframe
+from atlas.calendars import bar_opens, sessions
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig, MarketConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS, FINGERPRINT_FLAGS, fingerprint
@@ -91,6 +93,86 @@ def test_a_night_reads_only_bars_known_by_then_and_not_in_quarantine(paths: Path
     paths.quarantine("etf").parent.mkdir(parents=True)
     bad.to_parquet(paths.quarantine("etf"))
     assert run(paths, config, as_of=AS_OF, market="etf")["rows"] == 399
+
+
+def fingerprints_of_nights(
+    paths: Paths, config: ATLASConfig, market: str, nights: list[pd.Timestamp]
+) -> tuple[list[dict[str, Any]], bytes, bytes]:
+    """Run night after night; return the summaries, the last file, and one made from nothing."""
+    done = [run(paths, config, as_of=night, market=market) for night in nights]
+    content = paths.fingerprints(market).read_bytes()
+    paths.fingerprints(market).unlink()
+    whole = run(paths, config, as_of=nights[-1], market=market)
+    assert whole["computed"] == whole["rows"]
+    return done, content, paths.fingerprints(market).read_bytes()
+
+
+def test_a_night_computes_the_rows_it_lacks_and_leaves_the_bytes_of_a_full_run(
+    paths: Paths,
+) -> None:
+    """Daily bars with adj_close holes: three nights, new rows only, the same file as at once."""
+    config = config_of(etf=MarketConfig(timeframe="1d", calendar="24/7"))
+    bars = daily_bars(1, 700)
+    bars["adj_close"] = bars["close"] * 0.5
+    bars.loc[bars.index[300:690], "adj_close"] = np.nan
+    store.write_bars(paths, "etf", "AAA", bars, Timeframe.parse("1d"), "chart")
+    store.write_bars(paths, "etf", "BBB", daily_bars(2, 40), Timeframe.parse("1d"), "chart")
+    nights = [AS_OF - pd.Timedelta(days=days) for days in (20, 3, 0)]
+    done, content, whole = fingerprints_of_nights(paths, config, "etf", nights)
+    assert [summary["computed"] for summary in done] == [680 + 20, 17 + 17, 3 + 3]
+    assert content == whole
+
+
+def test_intraday_nights_need_no_more_than_their_sessions(paths: Paths) -> None:
+    """Bars of an exchange: the last night's session is all that is computed, vol30 included."""
+    config = config_of(eq=MarketConfig(timeframe="30min", calendar="XNYS"))
+    step = Timeframe.parse("30min")
+    days = sessions("XNYS", pd.Timestamp("2026-06-01"), pd.Timestamp("2026-11-19"))
+    stamps = bar_opens("XNYS", step, days)
+    bars = daily_bars(3, len(stamps)).assign(timestamp=stamps)
+    store.write_bars(paths, "eq", "AAA", bars, step, "chart")
+    nights = [AS_OF - pd.Timedelta(days=1), AS_OF]
+    done, content, whole = fingerprints_of_nights(paths, config, "eq", nights)
+    assert done[1]["computed"] == 13
+    assert content == whole
+
+
+def test_surface_nights_leave_the_bytes_of_a_full_run(paths: Paths) -> None:
+    """Surfaces with holes at the money are bridged alike from a tail and from the beginning."""
+    config = config_of(vol=MarketConfig(timeframe="1d", calendar="24/7", modality="surface"))
+    frame = surfaces(500)
+    money = (frame["tenor"] == 1) & (frame["delta"].abs() == 0.5)
+    days = frame["timestamp"].dt.dayofyear
+    frame.loc[money & days.isin([3, 4, 5, *range(315, 330)]), "iv"] = np.nan
+    store.write_bars(paths, "vol", "SPY", frame, Timeframe.parse("1d"), "surface")
+    nights = [AS_OF - pd.Timedelta(days=days) for days in (9, 1, 0)]
+    done, content, whole = fingerprints_of_nights(paths, config, "vol", nights)
+    assert done[-1]["computed"] < 10
+    assert content == whole
+
+
+def test_a_changed_past_is_computed_again(paths: Paths) -> None:
+    """A bar quarantined or restated among the old ones makes its symbol's rows anew, no other."""
+    config = config_of(etf=MarketConfig(timeframe="1d", calendar="24/7"))
+    step = Timeframe.parse("1d")
+    for seed, symbol in enumerate(("AAA", "BBB")):
+        store.write_bars(paths, "etf", symbol, daily_bars(seed), step, "chart")
+    night = AS_OF - pd.Timedelta(days=5)
+    run(paths, config, as_of=night, market="etf")
+    bars = daily_bars(0)
+    bad = pd.DataFrame({"symbol": ["AAA"], "timestamp": bars["timestamp"].iloc[[50]]})
+    paths.quarantine("etf").parent.mkdir(parents=True)
+    bad.to_parquet(paths.quarantine("etf"))
+    assert run(paths, config, as_of=AS_OF, market="etf")["computed"] == 399 + 5
+    [path] = store.symbol_files(paths, "etf", "BBB")
+    stored = pd.read_parquet(path)
+    stored.loc[100, "close"] *= 1.001
+    stored.to_parquet(path)
+    done, content, whole = fingerprints_of_nights(paths, config, "etf", [AS_OF])
+    assert done[0]["computed"] == 400
+    assert content == whole
+    paths.fingerprints("etf").write_bytes(b"edited by hand")
+    assert run(paths, config, as_of=AS_OF, market="etf")["computed"] == 799
 
 
 def test_surfaces_go_to_the_expert_of_surfaces(paths: Paths) -> None:
