@@ -56,7 +56,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
 
 def variants(config: ATLASConfig) -> tuple[str, ...]:
     """Return the trained variants that the night's table shows."""
-    return ("cnn", "moe_rule", "moe_mlp") if config.moe.enabled else ("cnn",)
+    return ("cnn", "moe_rule", "moe_mlp") if config.moe.enabled else ("cnn", "moe_rule")
 
 
 def score_yardstick(model: Yardstick, data: Mapping[str, MarketData]) -> pd.DataFrame:
