@@ -130,29 +130,42 @@ def _buffer(out: Images | None, shape: tuple[int, ...]) -> Images:
 
 
 @compiled
-def _levels(window: Floats, level: Images, there: Floats) -> None:
-    """Write the window's open, high, low, close, volume as levels in [0, H], `_OFF` if missing."""
-    o, h, w, c, v = window[0], window[1], window[2], window[3], window[4]
-    bottom, top, most = np.inf, -np.inf, 0.0
+def _levels(bars: Floats, first: int, level: Images, spare: Floats) -> None:
+    """Write a window's open, high, low, close, volume as levels in [0, H], `_OFF` if missing."""
+    last = first + WINDOW
+    o, h, w, c = bars[0, first:last], bars[1, first:last], bars[2, first:last], bars[3, first:last]
+    v, there = bars[4, first:last], spare[0]
     for i in range(WINDOW):
         total = o[i] + h[i] + w[i] + c[i]
         there[i] = total - total  # 0 where all four are finite, else NaN
-        if there[i] == 0.0:
-            bottom = w[i] if w[i] < bottom else bottom
-            top = h[i] if h[i] > top else top
-            most = v[i] if v[i] > most else most
+    low, high, bulk = spare[1], spare[2], spare[3]
+    for i in range(WINDOW):
+        seen = there[i] == 0.0
+        low[i], high[i] = (w[i], -h[i]) if seen else (np.inf, np.inf)
+        bulk[i] = -v[i] if seen and v[i] > 0.0 else 0.0
+    bottom, top, most = _least(low), -_least(high), -_least(bulk)
     flat = not top > bottom
     scale = 0.0 if flat else _LEVELS / (top - bottom)
     base = 0.5 * _LEVELS if flat else 0.0
-    bulk = _LEVELS / most if most > 0.0 else 0.0
     for k in range(4):
-        price, line = window[k], level[k]
+        price, line = bars[k, first:last], level[k]
         for i in range(WINDOW):
             place = base + (price[i] - bottom) * scale
             line[i] = place if there[i] == 0.0 else _OFF
-    line = level[4]
+    line, share = level[4], _LEVELS / most if most > 0.0 else 0.0
     for i in range(WINDOW):
-        line[i] = v[i] * bulk if there[i] == 0.0 and v[i] > 0.0 else _OFF
+        line[i] = v[i] * share if there[i] == 0.0 and v[i] > 0.0 else _OFF
+
+
+@compiled
+def _least(values: Floats) -> float:
+    """Return the least of `values`, which it overwrites: by halves, so that lanes work at once."""
+    size = WINDOW // 2
+    while size:
+        for i in range(size):
+            values[i] = min(values[i], values[i + size])
+        size //= 2
+    return float(values[0])
 
 
 @compiled
@@ -164,20 +177,39 @@ def _cover(x: np.float32) -> np.float32:
 
 @compiled
 def _draw(bars: Floats, ends: Longs, out: Images) -> None:
-    level, there = np.empty((5, WINDOW), np.float32), np.empty(WINDOW)
-    half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+    level, spare = np.empty((5, WINDOW), np.float32), np.empty((4, WINDOW))
     for b in range(ends.size):
-        _levels(bars[:, ends[b] - WINDOW + 1 : ends[b] + 1], level, there)
-        o, h, w, c, v = level[0], level[1], level[2], level[3], level[4]
-        for y in range(_LEVELS):
-            row = np.float32(y)
-            span, body, line, bulk = out[b, 0, y], out[b, 1, y], out[b, 2, y], out[b, 3, y]
-            for i in range(WINDOW):
-                span[i] = _cover(h[i] - row) - _cover(w[i] - row)
-                body[i] = _cover(c[i] - row) - _cover(o[i] - row)
-                near = one - abs(c[i] - half - row)
-                line[i] = near if near > zero else zero
-                bulk[i] = _cover(v[i] - row)
+        _levels(bars, ends[b] - WINDOW + 1, level, spare)
+        _between(level[1], level[2], out[b, 0])
+        _between(level[3], level[0], out[b, 1])
+        _near(level[3], out[b, 2])
+        _below(level[4], out[b, 3])
+
+
+@compiled
+def _between(above: Images, under: Images, out: Images) -> None:
+    for y in range(_LEVELS):
+        row, line = np.float32(y), out[y]
+        for i in range(WINDOW):
+            line[i] = _cover(above[i] - row) - _cover(under[i] - row)
+
+
+@compiled
+def _near(level: Images, out: Images) -> None:
+    one, zero = np.float32(1.0), np.float32(0.0)
+    for y in range(_LEVELS):
+        row, line = np.float32(y) + np.float32(0.5), out[y]
+        for i in range(WINDOW):
+            near = one - abs(level[i] - row)
+            line[i] = near if near > zero else zero
+
+
+@compiled
+def _below(level: Images, out: Images) -> None:
+    for y in range(_LEVELS):
+        row, line = np.float32(y), out[y]
+        for i in range(WINDOW):
+            line[i] = _cover(level[i] - row)
 
 
 @compiled
