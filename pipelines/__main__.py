@@ -128,9 +128,22 @@ def all_stages(
 
 
 @app.command()
-def report(home: Home = None, params: Params = None) -> None:
-    """Print the last night's benchmark table and the champion."""
-    _report(nights.open_night(home, params, begins=False))
+def report(
+    home: Home = None,
+    params: Params = None,
+    chart: Annotated[
+        str | None, typer.Option(help="Draw this symbol's newest window as the model sees it.")
+    ] = None,
+) -> None:
+    """Print the last night's benchmark table and the champion, or draw a symbol's window."""
+    night = nights.open_night(home, params, begins=False)
+    if chart is None:
+        _report(night)
+        return
+    from pipelines import chart_picture
+
+    for path in chart_picture.save(night.paths, night.config, chart, as_of=night.as_of):
+        console.print(f"chart {path}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
