@@ -1,8 +1,9 @@
 """Turn what the stages wrote into what a model trains and scores on.
 
-Bars come through the store, which drops quarantined rows; fingerprints and the rule's verdicts
-from the fingerprint stage; the known probabilities, for the evaluation alone, where the source
-wrote them. Everything is cut at the night's `as_of`.
+A market counts only if it passed validation in this very night: what earlier nights left of it is
+not used. Bars come through the store, which drops quarantined rows; fingerprints and the rule's
+verdicts from the fingerprint stage; the known probabilities, for the evaluation alone, where the
+source wrote them. Everything is cut at the night's `as_of`.
 """
 
 import logging
@@ -22,6 +23,7 @@ from atlas.surfaces import surface_grid
 from atlas.windows import MarketData, Panel, cut, label
 from pipelines import store
 from pipelines.paths import Paths
+from pipelines.verdict import require_passed
 
 __all__ = ["load", "load_market", "load_panel"]
 
@@ -40,7 +42,8 @@ def load(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp) -> dict[str, Ma
     """Load every market, in the order of params; an absent one that is not required is left out.
 
     Raises:
-        DataError: a required market has no bars or no fingerprints.
+        DataError: a required market did not pass validation in this night, or has no bars or no
+            fingerprints.
     """
     data = {}
     for market, settings in config.markets.items():
@@ -57,8 +60,10 @@ def load_market(paths: Paths, config: ATLASConfig, market: str, as_of: pd.Timest
     """Load one market's panel, labels and cut as they were known at `as_of`.
 
     Raises:
-        DataError: bars or fingerprints are missing, or too few sessions are there to cut.
+        DataError: the market did not pass validation in this night, bars or fingerprints are
+            missing, or too few sessions are there to cut.
     """
+    require_passed(paths, market, as_of)
     settings, ask = config.markets[market], config.label(market)
     panel = load_panel(paths, settings, market, as_of)
     labels = label(

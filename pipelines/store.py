@@ -1,10 +1,10 @@
 """The store of raw bars: one way in, `write_bars`, and one way out, `read_bars`.
 
 Rows are kept as they came, bad ones and duplicates included, so that validation sees them; readers
-get them without the quarantined keys. Bars of a minute or less lie in a file a month, other
-intraday bars in a file a year, daily bars and surfaces in one file a symbol. A row that is stored
-stays: only keys that are missing are added, in whole files that replace the old ones, so a second
-run changes no byte and a kill loses nothing.
+get them without the quarantined keys, and none at all that validation has not seen. Bars of a
+minute or less lie in a file a month, other intraday bars in a file a year, daily bars and surfaces
+in one file a symbol. A row that is stored stays: only keys that are missing are added, in whole
+files that replace the old ones, so a second run changes no byte and a kill loses nothing.
 """
 
 import logging
@@ -18,12 +18,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.bars import COLUMNS, OPTIONAL, Timeframe, check_bars
+from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, check_bars
 from atlas.config import MarketConfig, Modality
 from atlas.errors import DataError
-from atlas.surfaces import check_surfaces
+from atlas.surfaces import SURFACE_COLUMNS, check_surfaces
 from pipelines.files import write_parquet
 from pipelines.paths import Paths
+from pipelines.verdict import require_verdict
 
 __all__ = [
     "Extent",
@@ -118,16 +119,27 @@ def read_bars(
         (column timestamp), perhaps no rows.
 
     Raises:
-        DataError: the symbol is not stored, or a file of it cannot be read.
+        DataError: the symbol is not stored, a file of it cannot be read, or rows are asked for
+            that validation has not seen.
     """
+    name = f"{market}/{symbol}"
     found = symbol_files(paths, market, symbol)
     if not found:
-        raise DataError(f"{market}/{symbol}: no bars are stored: run ingest first")
+        raise DataError(f"{name}: no bars are stored: run ingest first")
+    verdict = require_verdict(paths, market) if quarantined else None
+    if verdict and symbol in verdict.unreadable:
+        return _no_rows(config)
     frame = pd.concat([_read(path) for path in found], ignore_index=True)
     frame = frame[known_by(frame["timestamp"], as_of, config)]
-    if quarantined:
+    if verdict:
+        unseen = ~known_by(frame["timestamp"], verdict.covers, config)
+        if unseen.any():
+            raise DataError(
+                f"{name}: expected rows that validation has seen; got {int(unseen.sum())} known "
+                f"after the night of {verdict.covers:%Y-%m-%d}, the last it judged: run validate "
+                f"first (`python -m pipelines validate --market {market}`)"
+            )
         frame = _without_quarantined(frame, paths.quarantine(market), symbol)
-    name = f"{market}/{symbol}"
     if config.modality == "surface":
         return check_surfaces(frame, symbol=name)
     return check_bars(frame, symbol=name)
@@ -250,9 +262,15 @@ def _differing(part: pd.DataFrame, stored: pd.DataFrame, keys: list[str]) -> int
     return int((~same.all(axis=1)).sum())
 
 
+def _no_rows(config: MarketConfig) -> pd.DataFrame:
+    """Return the form of a symbol's rows without any."""
+    names = SURFACE_COLUMNS if config.modality == "surface" else ("timestamp", *PRICES)
+    frame = pd.DataFrame({name: np.zeros(0) for name in names})
+    frame["timestamp"] = pd.DatetimeIndex([], tz="UTC")
+    return check_surfaces(frame) if config.modality == "surface" else check_bars(frame)
+
+
 def _without_quarantined(frame: pd.DataFrame, path: Path, symbol: str) -> pd.DataFrame:
-    if not path.is_file():
-        return frame
     bad = pq.read_table(path, filters=[("symbol", "==", symbol)]).to_pandas()
     keys = [key for key in KEYS["surface"] if key in frame.columns and key in bad.columns]
     bad = bad[keys].astype({key: frame[key].dtype for key in keys})

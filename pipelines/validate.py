@@ -5,14 +5,17 @@ What it decides:
 - Rules are rows of data; a market gets those whose columns its rows have. Rules that compare rows
   or columns read helper columns (`_measures`), so that every rule is one plain expectation.
 - A row that breaks a rule goes to quarantine by its key, with the reasons. All rows of a key that
-  comes twice go, as nobody can tell which is right. A bad row, a bad symbol never stops the rest.
-- The market fails if more than its `bad_share` of rows is bad, if every row of a symbol is, or if
-  a symbol cannot be read. What was found is written before it fails.
+  comes twice go, as nobody can tell which is right. A bad row, a bad symbol never stops the rest:
+  one that is bad throughout or cannot be read is left out, and named.
+- The market fails if more than its `bad_share` of rows is bad; a symbol that cannot be read counts
+  as many as the others have on average. What was found is written before it fails.
+- A past night keeps the quarantine of the rows after it that later nights judged.
 - Bars that a calendar expects and that are missing are counted, never invented, and fail nothing.
 
 Great Expectations takes seconds to import, so that happens only where a suite runs.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
@@ -30,11 +33,16 @@ from pipelines import store
 from pipelines.files import digest, write_json, write_parquet
 from pipelines.paths import Paths
 from pipelines.stamps import once
+from pipelines.verdict import Verdict, read_verdict
 
 __all__ = ["BAR_RULES", "SURFACE_RULES", "Rule", "run"]
 
+log = logging.getLogger(__name__)
+
 Mask: TypeAlias = NDArray[np.bool_]  # (N,) over a market's rows
 
+# the second sets its own level, INFO, when it is imported
+_CHATTY = ("great_expectations", "great_expectations.data_context.types.base")
 LARGEST = 1e300  # what is above it is infinite
 LARGEST_IV = 5.0  # 500 % a year
 DELTA_TOLERANCE = 1e-6  # deltas of some archives went through single precision
@@ -105,13 +113,14 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
     """Check the rows of a market that the night `as_of` knows; write quarantine and summary.
 
     Returns:
-        market, symbols, rows, bad_rows, bad_share, bad_rows_by_rule, missing_bars,
-        short_sessions (symbol-sessions that lack a bar).
+        market, as_of, passed, covers (the latest night judged yet), symbols, unreadable (those
+        whose files could not be read), left_out (symbols without a good row: why), rows,
+        bad_rows, bad_share, bad_rows_by_rule, missing_bars, short_sessions (symbol-sessions that
+        lack a bar).
 
     Raises:
-        GateError: too many rows are bad, a symbol is bad throughout or cannot be read, or there
-            is no row at all; it names the market, the rule, the share, the worst symbol and its
-            first bad timestamp.
+        GateError: too many rows are bad, or there is no row at all; it names the market, the
+            rule, the share, the worst symbol and its first bad timestamp.
     """
     settings = config.markets[market]
     found = store.symbols(paths, market)
@@ -133,46 +142,81 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
 def _validate(
     paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbols: list[str]
 ) -> dict[str, Any]:
+    before = read_verdict(paths, market)
+    # until the new outcome stands there is none, so that a run that dies leaves no old pass behind
+    paths.validation(market).unlink(missing_ok=True)
     rows, unreadable = _read(paths, settings, as_of, market, symbols)
     rules = BAR_RULES if settings.modality == "chart" else SURFACE_RULES
     batch = _measures(rows, settings, as_of)
     broken = _broken(batch, [rule for rule in rules if rule.columns <= set(batch)], market)
-    bad = _reasons(rows, broken)
-    write_parquet(paths.quarantine(market), bad)
-    bad_rows = int(np.logical_or.reduce(list(broken.values())).sum())
+    bad = np.logical_or.reduce(list(broken.values()))
+    unread_rows = len(unreadable) * len(rows) / (len(symbols) - len(unreadable))
+    share = float((bad.sum() + unread_rows) / (len(rows) + unread_rows))
+    left_out = {**_bad_throughout(rows, broken, bad), **unreadable}
+    fault = None
+    if share > settings.bad_share:
+        what = f"{share:.2%} of its rows are bad, more than its limit of {settings.bad_share:.2%}"
+        fault = f"{market}: {what}; {_worst(rows, broken, bad, unreadable)}"
     summary = {
         "market": market,
+        "as_of": as_of.isoformat(),
+        "passed": fault is None,
+        "covers": max(as_of, before.covers if before else as_of).isoformat(),
         "symbols": len(symbols),
+        "unreadable": sorted(unreadable),
+        "left_out": left_out,
         "rows": len(rows),
-        "bad_rows": bad_rows,
-        "bad_share": bad_rows / max(len(rows), 1),
+        "bad_rows": int(bad.sum()),
+        "bad_share": share,
         "bad_rows_by_rule": {name: int(rows_broken.sum()) for name, rows_broken in broken.items()},
         **_missing(rows, settings),
     }
+    later = _later(paths, settings, as_of, market, before)
+    write_parquet(paths.quarantine(market), _joined(_reasons(rows, broken), later))
     write_json(paths.validation(market), summary)
-    _gate(rows, broken, settings.bad_share, market, unreadable)
+    if fault is not None:
+        raise GateError(fault)
+    for symbol, reason in left_out.items():
+        log.warning("%s: %s is left out: %s", market, symbol, reason)
     return summary
+
+
+def _later(
+    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, before: Verdict | None
+) -> pd.DataFrame | None:
+    """Return the quarantine of rows that this night does not know and a later one has judged."""
+    if before is None or before.covers <= as_of:
+        return None
+    found = pd.read_parquet(paths.quarantine(market))
+    return found[~store.known_by(found["timestamp"], as_of, settings)]
+
+
+def _joined(bad: pd.DataFrame, later: pd.DataFrame | None) -> pd.DataFrame:
+    if later is None or later.empty:
+        return bad
+    both = pd.concat([bad, later]) if len(bad) else later
+    return both.sort_values(both.columns.drop("reason").tolist(), ignore_index=True)
 
 
 def _read(
     paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbols: list[str]
-) -> tuple[pd.DataFrame, list[str]]:
-    """Read every symbol into one frame; a symbol that cannot be read becomes a message."""
-    frames, unreadable = [], []
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Read every symbol into one frame; return the reasons of those that cannot be read, too."""
+    frames, unreadable = [], {}
     for symbol in symbols:
         try:
             frame = store.read_bars(
                 paths, market, symbol, as_of=as_of, config=settings, quarantined=False
             )
         except DataError as error:
-            unreadable.append(str(error))
+            unreadable[symbol] = str(error)
             continue
         if settings.modality == "chart":
             frame = frame.reset_index()
         frames.append(frame.assign(symbol=symbol))
     if not any(len(frame) for frame in frames):
-        reason = unreadable[0] if unreadable else f"no rows known by {as_of:%Y-%m-%d}: run ingest"
-        raise GateError(f"{market}: {reason}")
+        nothing = f"no rows known by {as_of:%Y-%m-%d}: run ingest"
+        raise GateError(f"{market}: {next(iter(unreadable.values()), nothing)}")
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True), unreadable
 
 
@@ -204,6 +248,8 @@ def _broken(batch: pd.DataFrame, rules: Iterable[Rule], market: str) -> dict[str
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported
     import great_expectations as gx
 
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("store").add_dataframe_asset(market)
@@ -252,32 +298,33 @@ def _missing(rows: pd.DataFrame, settings: MarketConfig) -> dict[str, int]:
     return {"missing_bars": missing, "short_sessions": short}
 
 
-def _gate(
-    rows: pd.DataFrame,
-    broken: dict[str, Mask],
-    limit: float,
-    market: str,
-    unreadable: list[str],
-) -> None:
-    """Raise GateError if the market holds too much that is bad."""
+def _bad_throughout(rows: pd.DataFrame, broken: dict[str, Mask], bad: Mask) -> dict[str, str]:
+    """Return the symbols without a good row, each with the rule that most of them break."""
+    whole = pd.Series(bad).groupby(rows["symbol"], sort=False).all()
+    return {
+        str(symbol): f"every row is bad, most by rule {_rule_of(rows, broken, symbol)[0]}"
+        for symbol in whole.index[whole]
+    }
+
+
+def _worst(
+    rows: pd.DataFrame, broken: dict[str, Mask], bad: Mask, unreadable: dict[str, str]
+) -> str:
+    """Name the worst symbol, what is wrong with it and what to do."""
     if unreadable:
-        raise GateError(f"{market}: {len(unreadable)} symbols cannot be read: {unreadable[0]}")
-    bad = np.logical_or.reduce(list(broken.values()))
-    share = bad.mean()
+        reason = next(iter(unreadable.values()))
+        return f"{len(unreadable)} symbols cannot be read: {reason}"
     by_symbol = pd.Series(bad).groupby(rows["symbol"], sort=False).mean()
-    lost = by_symbol.index[by_symbol == 1.0]
-    if share <= limit and not len(lost):
-        return
-    symbol = str(lost[0] if len(lost) else by_symbol.idxmax())
+    symbol = str(by_symbol.idxmax())
+    rule, first = _rule_of(rows, broken, symbol)
+    return (
+        f"worst symbol {symbol}: {by_symbol[symbol]:.2%} bad, mostly by rule {rule}, first at "
+        f"{first.isoformat()}: correct its bars or leave the symbol out"
+    )
+
+
+def _rule_of(rows: pd.DataFrame, broken: dict[str, Mask], symbol: str) -> tuple[str, pd.Timestamp]:
+    """Return the rule that most rows of a symbol break, and when it is first broken."""
     own = (rows["symbol"] == symbol).to_numpy()
     rule = max(broken, key=lambda name: int((broken[name] & own).sum()))
-    first = rows.loc[own & broken[rule], "timestamp"].min()
-    what = (
-        f"every row of {symbol} is bad"
-        if len(lost)
-        else f"{share:.2%} of its rows are bad, more than its limit of {limit:.2%}"
-    )
-    raise GateError(
-        f"{market}: {what}; worst symbol {symbol}: {by_symbol[symbol]:.2%} bad, mostly by rule "
-        f"{rule}, first at {first.isoformat()}: correct its bars or leave the symbol out"
-    )
+    return rule, rows.loc[own & broken[rule], "timestamp"].min()

@@ -1,8 +1,8 @@
 """A home with two small trained markets, for tests of the registry.
 
-Ingest, fingerprints and training are the real stages; only the table and the base rate, which
-belong to another stage, are written plainly. The training happens once a process; a test that
-changes the home takes a copy of its own.
+Ingest, validation, fingerprints and training are the real stages; only the table and the base
+rate, which belong to another stage, are written plainly. The training happens once a process; a
+test that changes the home takes a copy of its own.
 """
 
 import atexit
@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from atlas.config import ATLASConfig
-from pipelines import fingerprint, ingest, register, train
+from pipelines import fingerprint, ingest, register, train, validate
 from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.paths import Paths
 
@@ -61,6 +61,7 @@ def _trained() -> Path:
     paths, config = Paths(home), tiny_config()
     for market in config.markets:
         ingest.run(paths, config, as_of=AS_OF, market=market, folder=None)
+        validate.run(paths, config, as_of=AS_OF, market=market)
         fingerprint.run(paths, config, as_of=AS_OF, market=market)
     for variant in register.candidates(config):
         train.run(paths, config, as_of=AS_OF, variant=variant)

@@ -11,7 +11,7 @@ from rich.console import Console
 from atlas.config import ATLASConfig
 from atlas.errors import DataError, ModelError
 from atlas.windows import cut
-from pipelines import benchmark, fingerprint, ingest, report, samples
+from pipelines import benchmark, fingerprint, ingest, report, samples, validate
 from pipelines.files import read_json, write_json
 from pipelines.paths import PROJECT, Paths
 
@@ -33,6 +33,7 @@ def home(tmp_path_factory):
     paths, config = Paths(tmp_path_factory.mktemp("home")), _config()
     for market in MARKETS:
         ingest.run(paths, config, as_of=AS_OF, market=market, folder=None)
+        validate.run(paths, config, as_of=AS_OF, market=market)
         fingerprint.run(paths, config, as_of=AS_OF, market=market)
     data = samples.load(paths, config, AS_OF)
     for name, sharp in (("cnn", 0.3), ("moe_rule", 0.6), ("moe_mlp", 0.9)):
@@ -87,9 +88,9 @@ def test_the_known_probability_is_that_of_the_label(home):
 def test_an_earlier_night_sees_less_and_the_same(home):
     """Bars after as_of are not there; those before are as they were."""
     earlier = pd.Timestamp("2026-11-18", tz="UTC")
-    config = _config()
-    now = samples.load_market(home, config, "equity_5min", AS_OF).panel
-    then = samples.load_market(home, config, "equity_5min", earlier).panel
+    settings = _config().markets["equity_5min"]
+    now = samples.load_panel(home, settings, "equity_5min", AS_OF)
+    then = samples.load_panel(home, settings, "equity_5min", earlier)
     assert then.session.max() < now.session.max()
     bars = then.offsets[1]
     before, after = np.asarray(then.values), np.asarray(now.values)
@@ -98,7 +99,7 @@ def test_an_earlier_night_sees_less_and_the_same(home):
 
 def test_missing_fingerprints_are_named_and_a_spare_market_is_left_out(home, tmp_path):
     """A required market stops the night, another is left out."""
-    with pytest.raises(DataError, match="equity_5min: expected bars known by 2026-11-20"):
+    with pytest.raises(DataError, match=r"equity_5min: expected validated bars.*run validate"):
         samples.load(Paths(tmp_path), _config(), AS_OF)
     stored = home.fingerprints("options_skew")
     kept = stored.read_bytes()
@@ -114,6 +115,24 @@ def test_missing_fingerprints_are_named_and_a_spare_market_is_left_out(home, tmp
             samples.load(home, _config(), AS_OF)
     finally:
         stored.write_bytes(kept)
+
+
+def test_a_market_counts_only_if_it_passed_validation_in_this_night(home):
+    """After a failed gate, or on another night, an earlier night's fingerprints do not count."""
+    path = home.validation("options_skew")
+    kept = path.read_bytes()
+    params = _config().model_dump(mode="json")
+    params["markets"]["options_skew"]["required"] = False
+    optional = ATLASConfig.parse(params)
+    try:
+        write_json(path, {**read_json(path), "passed": False})
+        assert list(samples.load(home, optional, AS_OF)) == ["equity_5min"]
+        with pytest.raises(DataError, match=r"options_skew: .*failed it in the night of 2026"):
+            samples.load(home, _config(), AS_OF)
+    finally:
+        path.write_bytes(kept)
+    with pytest.raises(DataError, match=r"equity_5min: .*night of 2026-11-19; got those of"):
+        samples.load(home, optional, AS_OF - pd.Timedelta(days=1))
 
 
 @pytest.fixture(scope="module")

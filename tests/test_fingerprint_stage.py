@@ -10,15 +10,22 @@ import pytest
 from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, sessions
 from atlas.catalogue import EXPERT_IDS
-from atlas.config import ATLASConfig, MarketConfig
+from atlas.config import ATLASConfig, LabelConfig, MarketConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS, FINGERPRINT_FLAGS, fingerprint
 from atlas.errors import DataError
 from atlas.surfaces import DELTAS
 from pipelines import store
 from pipelines.fingerprint import run
 from pipelines.paths import Paths
+from tests.judged import judge
 
 AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
+SURFACES = MarketConfig(
+    timeframe="1d",
+    calendar="24/7",
+    modality="surface",
+    label=LabelConfig(kind="surface_change"),
+)
 
 
 def config_of(**markets: MarketConfig) -> ATLASConfig:
@@ -45,6 +52,9 @@ def surfaces(n: int = 300) -> pd.DataFrame:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
+    """A home whose markets validation has judged, finding no bad row."""
+    for market in ("etf", "eq", "vol"):
+        judge(Paths(tmp_path), market, AS_OF)
     return Paths(tmp_path)
 
 
@@ -90,8 +100,7 @@ def test_a_night_reads_only_bars_known_by_then_and_not_in_quarantine(paths: Path
     earlier = pd.read_parquet(paths.fingerprints("etf"))
     pd.testing.assert_frame_equal(earlier, whole.iloc[:-10], check_exact=True)
     bad = pd.DataFrame({"symbol": ["AAA"], "timestamp": bars["timestamp"].iloc[[7]]})
-    paths.quarantine("etf").parent.mkdir(parents=True)
-    bad.to_parquet(paths.quarantine("etf"))
+    judge(paths, "etf", AS_OF, bad)
     assert run(paths, config, as_of=AS_OF, market="etf")["rows"] == 399
 
 
@@ -139,7 +148,7 @@ def test_intraday_nights_need_no_more_than_their_sessions(paths: Paths) -> None:
 
 def test_surface_nights_leave_the_bytes_of_a_full_run(paths: Paths) -> None:
     """Surfaces with holes at the money are bridged alike from a tail and from the beginning."""
-    config = config_of(vol=MarketConfig(timeframe="1d", calendar="24/7", modality="surface"))
+    config = config_of(vol=SURFACES)
     frame = surfaces(500)
     money = (frame["tenor"] == 1) & (frame["delta"].abs() == 0.5)
     days = frame["timestamp"].dt.dayofyear
@@ -161,8 +170,7 @@ def test_a_changed_past_is_computed_again(paths: Paths) -> None:
     run(paths, config, as_of=night, market="etf")
     bars = daily_bars(0)
     bad = pd.DataFrame({"symbol": ["AAA"], "timestamp": bars["timestamp"].iloc[[50]]})
-    paths.quarantine("etf").parent.mkdir(parents=True)
-    bad.to_parquet(paths.quarantine("etf"))
+    judge(paths, "etf", AS_OF, bad)
     assert run(paths, config, as_of=AS_OF, market="etf")["computed"] == 399 + 5
     [path] = store.symbol_files(paths, "etf", "BBB")
     stored = pd.read_parquet(path)
@@ -177,7 +185,7 @@ def test_a_changed_past_is_computed_again(paths: Paths) -> None:
 
 def test_surfaces_go_to_the_expert_of_surfaces(paths: Paths) -> None:
     """A market of surfaces has a row a snapshot, skew among its columns."""
-    config = config_of(vol=MarketConfig(timeframe="1d", calendar="24/7", modality="surface"))
+    config = config_of(vol=SURFACES)
     store.write_bars(paths, "vol", "SPY", surfaces(), Timeframe.parse("1d"), "surface")
     summary = run(paths, config, as_of=AS_OF, market="vol")
     table = pd.read_parquet(paths.fingerprints("vol"))

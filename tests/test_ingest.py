@@ -195,8 +195,9 @@ def test_simulated_bars_and_their_truth_append(tmp_path: Path) -> None:
     assert {**contents(tmp_path), "truth": digest(paths.truth("equity_daily"))} == before
     truth = pd.read_parquet(paths.truth("equity_daily"))
     symbol = store.symbols(paths, "equity_daily")[0]
+    settings = TINY.markets["equity_daily"]
     stored = store.read_bars(
-        paths, "equity_daily", symbol, as_of=night, config=TINY.markets["equity_daily"]
+        paths, "equity_daily", symbol, as_of=night, config=settings, quarantined=False
     )
     assert truth["timestamp"][truth["symbol"] == symbol].tolist() == stored.index.tolist()
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from atlas.bars import Timeframe
-from atlas.config import MarketConfig
+from atlas.config import LabelConfig, MarketConfig
 from atlas.errors import BarsError, DataError
-from pipelines.files import digest, write_parquet
+from pipelines.files import digest
 from pipelines.paths import Paths
 from pipelines.store import (
     extent,
@@ -21,10 +21,16 @@ from pipelines.store import (
     symbols,
     write_bars,
 )
+from tests.judged import judge
 
 DAILY = MarketConfig(timeframe="1d", calendar="XNYS")
 MINUTE = MarketConfig(timeframe="1min", calendar="24/7")
-SURFACE = MarketConfig(timeframe="1d", calendar="XNYS", modality="surface")
+SURFACE = MarketConfig(
+    timeframe="1d",
+    calendar="XNYS",
+    modality="surface",
+    label=LabelConfig(kind="surface_change"),
+)
 END = pd.Timestamp("2030-01-01", tz="UTC")
 
 
@@ -47,8 +53,10 @@ def write(paths: Paths, frame: pd.DataFrame, config: MarketConfig, **how: object
     return [str(path.relative_to(paths.bars("m"))) for path in changed]
 
 
-def read(paths: Paths, config: MarketConfig, as_of: pd.Timestamp = END) -> pd.DataFrame:
-    return read_bars(paths, "m", "S", as_of=as_of, config=config)
+def read(
+    paths: Paths, config: MarketConfig, as_of: pd.Timestamp = END, *, quarantined: bool = False
+) -> pd.DataFrame:
+    return read_bars(paths, "m", "S", as_of=as_of, config=config, quarantined=quarantined)
 
 
 def test_partitions_follow_the_timeframe(tmp_path: Path) -> None:
@@ -167,8 +175,10 @@ def test_quarantined_rows_are_hidden(tmp_path: Path) -> None:
     write(paths, bars(["2026-01-01", "2026-01-02", "2026-01-02"]), DAILY)
     stamps = pd.DatetimeIndex(["2026-01-02", "2026-01-01"], tz="UTC")
     bad = pd.DataFrame({"symbol": ["S", "other"], "timestamp": stamps, "reason": "duplicate"})
-    write_parquet(paths.quarantine("m"), bad)
-    assert read(paths, DAILY).index.day.tolist() == [1]
+    with pytest.raises(DataError, match=r"m: expected validated bars.*run validate first"):
+        read(paths, DAILY, quarantined=True)
+    judge(paths, "m", END, bad)
+    assert read(paths, DAILY, quarantined=True).index.day.tolist() == [1]
     assert len(read_bars(paths, "m", "S", as_of=END, config=DAILY, quarantined=False)) == 3
 
 
@@ -178,8 +188,8 @@ def test_quarantined_quotes_are_hidden_by_their_whole_key(tmp_path: Path) -> Non
     time = ["2026-01-01 21:00"]
     write(paths, pd.concat([quotes(time), quotes(time, 0.25), quotes(time, np.nan)]), SURFACE)
     bad = pd.concat([quotes(time), quotes(time, np.nan)]).drop(columns="iv")
-    write_parquet(paths.quarantine("m"), bad.assign(symbol="S", reason="iv"))
-    assert read(paths, SURFACE)["delta"].tolist() == [0.25]
+    judge(paths, "m", END, bad.assign(symbol="S", reason="iv"))
+    assert read(paths, SURFACE, quarantined=True)["delta"].tolist() == [0.25]
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "x" * 65, "a b", "a\n", "é"])

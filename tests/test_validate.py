@@ -1,5 +1,6 @@
 """Validation: what is quarantined, what is only counted, and when a market fails."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 
 from atlas.bars import Timeframe
 from atlas.config import ATLASConfig
-from atlas.errors import GateError
+from atlas.errors import DataError, GateError
 from atlas.synthetic import simulate
 from pipelines import store, validate
 from pipelines.files import read_json, write_parquet
 from pipelines.paths import Paths
+from pipelines.verdict import require_passed
 
 END = pd.Timestamp("2026-11-20", tz="UTC")
 CONFIG = ATLASConfig.parse(
@@ -22,19 +24,25 @@ CONFIG = ATLASConfig.parse(
         "markets": {
             "equity_daily": {"timeframe": "1d", "calendar": "XNYS", "bad_share": 0.05},
             "futures_30min": {"timeframe": "30min", "calendar": "CMES", "bad_share": 0.05},
-            "options_skew": {"timeframe": "1d", "calendar": "XNYS", "modality": "surface"},
+            "options_skew": {
+                "timeframe": "1d",
+                "calendar": "XNYS",
+                "modality": "surface",
+                "label": {"kind": "surface_change"},
+            },
         },
         "simulated": {"as_of": "2026-11-20", "markets": {}},
     }
 )
-LENIENT = CONFIG.model_copy(
-    update={
-        "markets": {
-            name: settings.model_copy(update={"bad_share": 1.0})
-            for name, settings in CONFIG.markets.items()
-        }
-    }
-)
+
+
+def _limited(bad_share: float) -> ATLASConfig:
+    markets = CONFIG.model_dump(mode="json")["markets"]
+    changed = {name: {**settings, "bad_share": bad_share} for name, settings in markets.items()}
+    return ATLASConfig.parse({**CONFIG.model_dump(mode="json"), "markets": changed})
+
+
+LENIENT, STRICT = _limited(1.0), _limited(0.0)
 Spoil = Callable[[pd.DataFrame], None]
 
 
@@ -239,35 +247,105 @@ def test_the_failure_names_rule_and_first_timestamp(paths: Paths) -> None:
 
     symbols = fill(paths, "equity_daily", {2: spoil})
     settings = CONFIG.markets["equity_daily"]
-    third = store.read_bars(paths, "equity_daily", symbols[2], as_of=END, config=settings).index[3]
+    third = store.read_bars(
+        paths, "equity_daily", symbols[2], as_of=END, config=settings, quarantined=False
+    ).index[3]
     quarantined_after_failure(
         paths, f"rule volume_not_negative, first at {third.isoformat()}".replace("+", r"\+")
     )
 
 
-def test_a_symbol_that_is_bad_throughout_fails_whatever_the_share(paths: Paths) -> None:
-    """If every bar of a symbol breaks high ≥ max(open, close), the symbol is named."""
+def test_a_symbol_that_is_bad_throughout_is_left_out_and_named(
+    paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rows are quarantined and count in the share; the others go on without it."""
 
     def spoil(frame: pd.DataFrame) -> None:
         frame["high"] = frame["low"] / 2
 
     symbols = fill(paths, "equity_daily", {1: spoil})
-    with pytest.raises(
-        GateError, match=rf"equity_daily: every row of {symbols[1]} is bad.*high_covers"
-    ):
-        check(paths, "equity_daily", config=LENIENT)
-    assert len(quarantine(paths, "equity_daily")) == 30
+    summary = check(paths, "equity_daily", config=LENIENT)
+    assert summary["bad_share"] == pytest.approx(1 / 3)
+    assert list(summary["left_out"]) == [symbols[1]]
+    assert f"equity_daily: {symbols[1]} is left out: every row is bad" in caplog.text
+    assert "high_covers" in summary["left_out"][symbols[1]]
+    assert lengths(paths, symbols) == [30, 0, 30]
+    with pytest.raises(GateError, match=rf"33.33% of its rows are bad.*{symbols[1]}: 100.00% bad"):
+        check(paths, "equity_daily")
 
 
-def test_a_symbol_that_cannot_be_read_fails_after_the_others_were_checked(paths: Paths) -> None:
-    """A broken file is named, and does not keep the others from being checked."""
+def test_a_symbol_that_cannot_be_read_is_left_out_and_named(
+    paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readers get no rows of it, so the others go on; it counts as many rows as they have."""
     symbols = fill(paths, "equity_daily", {2: put(1, "close", np.nan)})
     broken = store.symbol_files(paths, "equity_daily", symbols[0])[0]
     broken.write_bytes(b"no parquet")
-    found = quarantined_after_failure(
-        paths, f"equity_daily: 1 symbols cannot be read.*{symbols[0]}"
-    )
+    summary = check(paths, "equity_daily", config=LENIENT)
+    assert summary["unreadable"] == [symbols[0]]
+    assert summary["bad_share"] == pytest.approx(31 / 90)
+    assert f"equity_daily: {symbols[0]} is left out: " in caplog.text
+    assert lengths(paths, symbols) == [0, 30, 29]
+    found = quarantined_after_failure(paths, f"34.44%.*1 symbols cannot be read.*{symbols[0]}")
     assert found["symbol"].tolist() == [symbols[2]]
+
+
+def test_readers_refuse_rows_that_validation_has_not_seen(paths: Paths) -> None:
+    """Before any validation, and for nights after the last one, nothing is handed out."""
+    symbols = fill(paths, "equity_daily")
+    with pytest.raises(DataError, match=r"equity_daily: expected validated bars.*run validate"):
+        lengths(paths, symbols)
+    yesterday = END - pd.Timedelta(days=1)
+    check(paths, "equity_daily", yesterday)
+    with pytest.raises(DataError, match=r"1 known after the night of 2026-11-19.*run validate"):
+        lengths(paths, symbols)
+    assert lengths(paths, symbols, yesterday) == [29, 29, 29]
+    check(paths, "equity_daily")
+    assert lengths(paths, symbols, END + pd.Timedelta(days=9)) == [30, 30, 30]  # nothing is newer
+
+
+def test_a_past_night_keeps_the_quarantine_of_later_rows(paths: Paths) -> None:
+    """Validating an old night again never lets a bad row of a later one through."""
+    bad = {1: ("close", np.nan, ""), 29: ("close", np.nan, "")}
+    symbols = fill(paths, "equity_daily", {0: put_all(bad)})
+    check(paths, "equity_daily", config=LENIENT)
+    past = check(paths, "equity_daily", END - pd.Timedelta(days=1), config=LENIENT)
+    assert past["bad_rows"] == 1
+    assert past["as_of"] < past["covers"] == END.isoformat()
+    assert len(quarantine(paths, "equity_daily")) == 2
+    assert lengths(paths, symbols) == [28, 30, 30]
+    check(paths, "equity_daily", config=LENIENT)
+    assert len(quarantine(paths, "equity_daily")) == 2
+
+
+def test_only_a_market_that_passed_in_this_night_counts(paths: Paths) -> None:
+    """Neither an earlier night's pass nor a failure lets a market be trained on."""
+    fill(paths, "equity_daily", {0: put(1, "close", np.nan)})
+    tomorrow = END + pd.Timedelta(days=1)
+    check(paths, "equity_daily")
+    require_passed(paths, "equity_daily", END)
+    with pytest.raises(DataError, match="in the night of 2026-11-21; got those of 2026-11-20"):
+        require_passed(paths, "equity_daily", tomorrow)
+    with pytest.raises(GateError, match=r"1\.11% of its rows are bad"):
+        check(paths, "equity_daily", config=STRICT)
+    with pytest.raises(GateError, match="that failed it in the night of 2026-11-20"):
+        require_passed(paths, "equity_daily", END)
+    for path in paths.bars("equity_daily").iterdir():
+        path.unlink()
+    with pytest.raises(GateError, match="no rows known"):
+        check(paths, "equity_daily")
+    with pytest.raises(DataError, match="run validate first"):
+        require_passed(paths, "equity_daily", END)
+
+
+def test_great_expectations_keeps_its_own_affairs_to_itself(
+    paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where INFO is shown, it is not of temporary folders that GX makes."""
+    fill(paths, "equity_daily")
+    with caplog.at_level(logging.INFO):
+        check(paths, "equity_daily")
+    assert not [one for one in caplog.records if one.name.startswith("great_expectations")]
 
 
 def test_an_empty_market_fails(paths: Paths) -> None:
@@ -293,6 +371,15 @@ def test_a_second_run_is_skipped_until_a_file_changes(paths: Paths) -> None:
     fill(paths, "equity_daily", {0: put(4, "close", np.nan)})
     again = check(paths, "equity_daily")
     assert (again["skipped"], again["bad_rows"]) == (False, 1)
+
+
+def lengths(paths: Paths, symbols: list[str], as_of: pd.Timestamp = END) -> list[int]:
+    """Return how many bars readers get of each symbol of equity_daily."""
+    settings = CONFIG.markets["equity_daily"]
+    return [
+        len(store.read_bars(paths, "equity_daily", symbol, as_of=as_of, config=settings))
+        for symbol in symbols
+    ]
 
 
 def quarantined_after_failure(paths: Paths, message: str) -> pd.DataFrame:
