@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 VARIANTS = ("cnn", "moe_rule", "moe_mlp")
+AHEAD_DAYS = 3_653  # ten years of nights past simulated.as_of; a typing error asks for more
 _BY_MARKET = ("validate", "fingerprint")
 log = logging.getLogger(__name__)
 Say = Callable[[str, dict[str, Any]], None]
@@ -95,6 +96,8 @@ def open_night(
     """
     if folder is not None and source is None:
         source = "files"
+    if folder is not None and source != "files":
+        raise ConfigError(f"a folder of bars is for the source 'files', not for {source!r}")
     default = PROJECT / "var" / "home-files" if source == "files" else PROJECT
     paths = Paths((home_dir or default).expanduser().resolve())
     bound = home.binding(paths)
@@ -108,7 +111,10 @@ def open_night(
     if not begins and as_of is None and paths.night.is_file():
         as_of = str(read_json(paths.night)["as_of"])
     night = night_as_of(config, folder, as_of, begins=begins)
-    home.bind(paths, config.source, folder)
+    try:
+        home.bind(paths, config.source, folder)
+    except OSError as error:
+        raise HomeError(f"home {paths.home}: cannot be written: {error}") from None
     return Night(paths, config, night, folder)
 
 
@@ -121,7 +127,7 @@ def night_as_of(
     except ValueError:
         raise ConfigError(f"as_of {as_of!r}: expected a date such as 2026-11-20") from None
     if config.source != "files":
-        return wanted or pd.Timestamp(config.simulated.as_of, tz="UTC")
+        return _simulated_as_of(config, wanted)
     if wanted is not None and not begins:
         return wanted
     from pipelines.sources import files
@@ -132,6 +138,22 @@ def night_as_of(
         files.check_rows(folder, config)
     end = files.archive_as_of(folder, config)
     return min(wanted, end) if wanted is not None else end
+
+
+def _simulated_as_of(config: ATLASConfig, wanted: pd.Timestamp | None) -> pd.Timestamp:
+    """Return the night, which lies within the simulated histories or not long after them."""
+    usual = pd.Timestamp(config.simulated.as_of, tz="UTC")
+    if wanted is None:
+        return usual
+    name, size = min(config.simulated.markets.items(), key=lambda item: item[1].sessions)
+    first = usual - pd.Timedelta(days=size.sessions)
+    last = usual + pd.Timedelta(days=AHEAD_DAYS)
+    if not first < wanted <= last:
+        raise ConfigError(
+            f"as_of {wanted.date().isoformat()}: expected a date after {first.date()}, where the "
+            f"simulated {name} begins, and not after {last.date()}"
+        )
+    return wanted
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def up(
         "login": f"{airflow.USER} / {airflow.password(paths)}",
         "MLflow": f"http://{LOCALHOST}:{ports.get('mlflow', mlflow_port)}",
         "logs": str(paths.var / "logs"),
-        "stop": "make down",
+        "stop": f"make down{_at(paths)}",
     }
     for name, value in rows.items():
         console.print(f"{name:<8} {value}", soft_wrap=True, markup=False, highlight=False)
@@ -106,6 +106,10 @@ def doctor(
     """Say what is wrong with a set-up."""
     ports = {"AIRFLOW_PORT": airflow_port, "MLFLOW_PORT": mlflow_port}
     raise typer.Exit(examine(SetUp(_paths(home), _params(params), ports), console))
+
+
+def _at(paths: Paths) -> str:
+    return "" if paths.home == PROJECT else f' HOME_DIR="{paths.home}"'
 
 
 def _paths(home: Path | None) -> Paths:

@@ -6,10 +6,12 @@ says what was found and what to do about it.
 
 import re
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -167,10 +169,20 @@ def store(setup: SetUp) -> str:
     return f"data/ is {_data_version(setup.paths)}"
 
 
+def _sound_database(paths: Paths) -> None:
+    file = paths.tracking_uri.removeprefix("sqlite:///")
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise HomeError(f"{file}: {error}; put a copy in its place, or move it away") from None
+
+
 def registry(setup: SetUp) -> str:
     """Can the champion's data still be had?"""
     if not (setup.paths.var / "mlflow" / "mlflow.db").is_file():
         return "no registry yet"
+    _sound_database(setup.paths)
     from pipelines import tracking  # loads MLflow, which takes a while
 
     champion = tracking.champion(setup.paths)

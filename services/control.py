@@ -107,7 +107,7 @@ def running(paths: Paths, params: Path) -> dict[str, int] | None:
     if others:
         raise ConfigError(
             f"the services of {paths.home} run with {others.pop()}, not with {params}; "
-            "stop them first: make down"
+            f"stop them first: make down, with HOME_DIR={paths.home} if that is not the project"
         )
     return {name: found["port"] for name, found in records.items() if found["port"]}
 

@@ -155,3 +155,47 @@ def test_night_that_is_no_date_is_refused(tmp_path: Path, params: Path) -> None:
     """`--as-of` takes a date and says so."""
     done = _run("ingest", "--home", tmp_path / "home", "--params", params, "--as-of", "yesterday")
     _refused(done, "yesterday", "2026-11-20")
+
+
+@pytest.mark.parametrize("as_of", ["1950-01-01", "9999-12-31"])
+def test_night_far_from_the_simulated_histories_is_refused(tmp_path: Path, as_of: str) -> None:
+    """A typing error in the date neither starts a night nor fills the memory."""
+    home = tmp_path / "home"
+    _refused(_run("all", "--home", home, "--as-of", as_of), as_of, "crypto_1min")
+    assert not home.exists()
+
+
+def test_home_that_cannot_be_written_is_named(tmp_path: Path, params: Path) -> None:
+    """A home under a file is refused in one line."""
+    (tmp_path / "file").write_text("")
+    done = _run("check", "--home", tmp_path / "file" / "home", "--params", params)
+    _refused(done, "file")
+
+
+def test_folder_needs_the_source_files(tmp_path: Path, params: Path, archive: Path) -> None:
+    """A folder given beside the simulated source is an error, not ignored."""
+    home = tmp_path / "home"
+    done = _run(
+        "all", "--home", home, "--params", params, "--source", "simulated", "--data", archive
+    )
+    _refused(done, "simulated", "folder")
+
+
+def test_night_by_hand_sees_that_of_a_scheduler(tmp_path: Path, params: Path) -> None:
+    """While a scheduler's night has the home, one by hand is refused and names it."""
+    from pipelines.claim import claim
+    from pipelines.paths import Paths
+
+    home = tmp_path / "home"
+    claim(Paths(home), "scheduled__2026-11-20")
+    _refused(_run("data", "--home", home, "--params", params), "scheduled__2026-11-20")
+    assert not (home / "data").exists()
+
+
+def test_stage_alone_goes_on_with_the_last_night(tmp_path: Path, params: Path) -> None:
+    """After a night other than the usual one, a stage run alone means that one."""
+    home = tmp_path / "home"
+    begun = _run("data", "--home", home, "--params", params, "--as-of", "2026-11-18")
+    assert begun.returncode == 0, begun.stderr
+    done = _run("truth", "--home", home, "--params", params)
+    assert "as_of 2026-11-18" in done.stdout, done.stdout + done.stderr
