@@ -85,11 +85,10 @@ def _ingest(
     _sweep(paths, market)
     settings = config.markets[market]
     always = pd.Timestamp.max.tz_localize("UTC")
-    for symbol in symbols:  # all before the first is written: a bad file leaves data/ as it was
-        source.fetch(market, symbol, start=None, as_of=as_of)
+    source.check_rows(market)  # before the first is written: a bad file leaves data/ as it was
     before = store.extent(paths, market, settings, always).bars
     for symbol in symbols:
-        rows = source.fetch(market, symbol, start=None, as_of=as_of)
+        rows = source.fetch(market, symbol, as_of=as_of)
         store.write_bars(
             paths,
             market,

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from atlas.config import ATLASConfig
-from atlas.errors import BarsError, ConfigError, DataError, HomeError
+from atlas.errors import BarsError, ConfigError, DataError, GateError, HomeError
 from pipelines import ingest, store
 from pipelines.files import digest
 from pipelines.home import binding, hold
@@ -157,6 +157,10 @@ def test_a_bad_file_leaves_the_home_as_it_was(tmp_path: Path, archive: Path) -> 
     assert not home.exists()
     frame.assign(low="low").to_parquet(path, index=False)
     with pytest.raises(BarsError, match="ticks/BBB: column 'low': expected numbers"):
+        run(home, archive)
+    assert not (home / "data").exists()
+    frame.assign(high=frame["low"] - 1).to_parquet(path, index=False)
+    with pytest.raises(GateError, match=r"ticks/BBB: .* rows break their contract"):
         run(home, archive)
     assert not (home / "data").exists()
 

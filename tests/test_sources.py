@@ -15,7 +15,13 @@ from pipelines.sources.simulated import SimulatedSource
 
 MARKETS = {
     "daily": {"timeframe": "1d", "calendar": "XNYS", "bad_share": 0.1},
-    "smiles": {"timeframe": "1d", "calendar": "XNYS", "modality": "surface", "required": False},
+    "smiles": {
+        "timeframe": "1d",
+        "calendar": "XNYS",
+        "modality": "surface",
+        "required": False,
+        "label": {"kind": "surface_change"},
+    },
 }
 CONFIG = ATLASConfig.parse(
     {
@@ -58,18 +64,17 @@ def archive(tmp_path: Path) -> Path:
 
 
 def test_both_formats_give_the_same_rows(archive: Path) -> None:
-    """Parquet and CSV hold the same bars; a night gets those it knows, from `start` on."""
+    """Parquet and CSV hold the same bars; a night gets those it knows."""
     source = FilesSource(archive, CONFIG)
     check(archive, CONFIG)
     assert source.symbols("daily") == ["AAA", "B.B"]
     bars().to_csv(archive / "daily" / "CCC.csv", index=False)
     source = FilesSource(archive, CONFIG)
-    frames = [source.fetch("daily", name, start=None, as_of=END) for name in ("AAA", "CCC")]
+    frames = [source.fetch("daily", name, as_of=END) for name in ("AAA", "CCC")]
     pd.testing.assert_frame_equal(*frames)
     assert list(frames[0].columns) == ["timestamp", "open", "high", "low", "close", "volume"]
-    start, night = (pd.Timestamp(day, tz="UTC") for day in ("2026-01-06", "2026-01-08"))
-    found = source.fetch("daily", "B.B", start=start, as_of=night)
-    assert found["timestamp"].dt.day.tolist() == [6, 7]
+    found = source.fetch("daily", "B.B", as_of=pd.Timestamp("2026-01-08", tz="UTC"))
+    assert found["timestamp"].dt.day.tolist() == [5, 6, 7]
 
 
 def test_each_market_ends_at_its_own_last_bar(archive: Path) -> None:
@@ -172,7 +177,7 @@ def test_a_surface_without_a_column_is_a_surface_error(archive: Path) -> None:
     """Each modality has its own contract."""
     quotes().drop(columns="iv").to_parquet(archive / "smiles" / "SPY.parquet", index=False)
     with pytest.raises(SurfacesError, match="smiles/SPY: column 'iv' is missing"):
-        check(archive, CONFIG)
+        FilesSource(archive, CONFIG).symbols("smiles")
 
 
 def test_missing_folder_and_unknown_market_are_named(tmp_path: Path) -> None:
@@ -193,6 +198,61 @@ def test_too_many_broken_rows_are_refused_before_a_night(archive: Path) -> None:
     frame.to_parquet(archive / "daily" / "AAA.parquet", index=False)
     with pytest.raises(GateError, match=r"daily: 11 of 104 rows break .*first AAA at 2026-01-05"):
         check_rows(archive, CONFIG)
+
+
+def test_a_file_that_is_mostly_broken_is_refused_whatever_its_share(archive: Path) -> None:
+    """One such file among many good ones is wrong input, not a few bad rows."""
+    bars(1000).to_parquet(archive / "daily" / "AAA.parquet", index=False)
+    frame = bars(4)
+    frame.loc[:1, "high"] = frame["low"]
+    frame.to_csv(archive / "daily" / "B.B.csv", index=False)
+    check_rows(archive, CONFIG)
+    frame.loc[:2, "high"] = frame["low"]
+    frame.to_csv(archive / "daily" / "B.B.csv", index=False)
+    with pytest.raises(GateError, match=r"daily/B.B: 3 of 4 rows break .*high ≥ .*B.B.csv"):
+        check_rows(archive, CONFIG)
+
+
+def test_what_is_wrong_with_an_optional_market_leaves_only_it_out(
+    archive: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A missing column, bad rows or a broken file of it is a warning; the rest goes on."""
+    path = archive / "smiles" / "SPY.parquet"
+    quotes().assign(iv=-1.0).to_parquet(path, index=False)
+    check(archive, CONFIG)
+    check_rows(archive, CONFIG)
+    assert "smiles/SPY: 1 of 1 rows break" in caplog.text
+    assert "market smiles is not required: left out" in caplog.text
+    caplog.clear()
+    quotes().drop(columns="iv").to_parquet(path, index=False)
+    check(archive, CONFIG)
+    assert "smiles/SPY: column 'iv' is missing" in caplog.text
+    path.write_bytes(b"no parquet at all")
+    check_rows(archive, CONFIG)
+    assert archive_as_of(archive, CONFIG) == pd.Timestamp("2026-01-09", tz="UTC")
+
+
+def test_the_end_of_a_parquet_file_is_read_from_its_footer(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timestamps of any unit and zone need no row; dates as text are read."""
+    daily = archive / "daily"
+    (daily / "B.B.csv").unlink()
+    ends = pd.Timestamp("2026-01-08", tz="UTC")
+    stamps = bars()["timestamp"]
+    forms = {
+        "text": stamps.astype(str),
+        "naive": stamps.dt.tz_localize(None),
+        "zone": stamps.dt.tz_convert("Asia/Tokyo"),
+        "nanoseconds": stamps.dt.as_unit("ns"),
+        "microseconds": stamps.dt.as_unit("us"),
+    }
+    for name, form in forms.items():
+        path = daily / "AAA.parquet"
+        bars().assign(timestamp=form).to_parquet(path, index=False, row_group_size=2)
+        assert FilesSource(archive, CONFIG).as_of("daily") == ends, name
+        if name == "text":
+            monkeypatch.setattr("pipelines.sources.files._read", None)
 
 
 def test_text_among_numbers_is_refused_before_a_night(archive: Path) -> None:

@@ -326,19 +326,18 @@ def source() -> SimulatedSource:
     return SimulatedSource(config)
 
 
-def test_the_source_gives_what_is_missing(source: SimulatedSource) -> None:
-    """A start leaves out what the store has; other markets have no symbols."""
+def test_the_source_gives_what_a_night_knows(source: SimulatedSource) -> None:
+    """An earlier night knows less of the same; other markets have no symbols."""
     night = source.as_of("equity_daily")
     assert night == END
     assert source.symbols("other") == []
     assert source.truth("other", night).empty
     first, *_ = source.symbols("equity_daily")
-    whole = source.fetch("equity_daily", first, start=None, as_of=night)
-    start = whole["timestamp"].iloc[69]
-    tail = source.fetch("equity_daily", first, start=start, as_of=night)
-    pd.testing.assert_frame_equal(tail, whole[70:].reset_index(drop=True))
+    whole = source.fetch("equity_daily", first, as_of=night)
+    earlier = source.fetch("equity_daily", first, as_of=night - pd.Timedelta(days=1))
+    pd.testing.assert_frame_equal(earlier, whole[:-1])
     with pytest.raises(DataError, match="equity_daily/NOPE: no such simulated symbol"):
-        source.fetch("equity_daily", "NOPE", start=None, as_of=night)
+        source.fetch("equity_daily", "NOPE", as_of=night)
 
 
 def test_the_source_simulates_a_market_once(
@@ -353,7 +352,7 @@ def test_the_source_simulates_a_market_once(
 
     monkeypatch.setattr("pipelines.sources.simulated.simulate", counted)
     for symbol in source.symbols("equity_daily"):
-        source.fetch("equity_daily", symbol, start=None, as_of=END)
+        source.fetch("equity_daily", symbol, as_of=END)
     truth = source.truth("equity_daily", END)
     assert calls == ["equity_daily"]
     assert list(truth.columns) == ["symbol", "timestamp", "p", "law"]

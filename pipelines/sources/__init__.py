@@ -22,10 +22,12 @@ class Source(Protocol):
         """Return the market's symbols, in order."""
         ...
 
-    def fetch(
-        self, market: str, symbol: str, *, start: pd.Timestamp | None, as_of: pd.Timestamp
-    ) -> pd.DataFrame:
-        """Return rows from `start` (None: the first) known by `as_of`, timestamp a column."""
+    def check_rows(self, market: str) -> None:
+        """Refuse a market whose rows are wrong as a whole, before any of them is written."""
+        ...
+
+    def fetch(self, market: str, symbol: str, *, as_of: pd.Timestamp) -> pd.DataFrame:
+        """Return a symbol's rows known by `as_of`, timestamp a column."""
         ...
 
     def as_of(self, market: str) -> pd.Timestamp:

@@ -2,13 +2,16 @@
 
 Its night is its latest last bar, each market ending at its own. What can be told from names,
 footers and headers is checked for every file before anything is written (`check`); what takes
-reading the rows, once before a night starts (`check_rows`). A folder that is no market in
-params.yaml is named and left alone.
+reading the rows, once before a night starts (`check_rows`). What is wrong with a market that is
+not required leaves out that market alone. A folder that is no market in params.yaml is named and
+left alone.
 """
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,9 +28,12 @@ __all__ = ["FilesSource", "archive_as_of", "check", "check_rows"]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _REQUIRED = {"chart": ("timestamp", *PRICES), "surface": SURFACE_COLUMNS}
 _USED = {"chart": ("timestamp", *COLUMNS, *OPTIONAL), "surface": SURFACE_COLUMNS}
 _ERROR = {"chart": BarsError, "surface": SurfacesError}
+_CONTRACT = "prices or iv above 0, high ≥ max(open, close), low ≤ min(open, close), keys once"
 _UNREADABLE = (
     pa.ArrowException,
     OSError,
@@ -69,16 +75,43 @@ class FilesSource:
             _check_form(path, f"{market}/{symbol}", self._market(market))
         return list(found)
 
-    def fetch(
-        self, market: str, symbol: str, *, start: pd.Timestamp | None, as_of: pd.Timestamp
-    ) -> pd.DataFrame:
-        """Return a symbol's rows from `start` on known by `as_of`, timestamp a column."""
+    def check_rows(self, market: str) -> None:
+        """Read every row of a market and refuse what is wrong input rather than a few bad rows.
+
+        Counted are prices or volatilities that are missing or not positive, a high or low inside
+        the body, and repeated keys.
+
+        Raises:
+            DataError: a file's rows cannot be read.
+            GateError: such rows are more than half of a file, or more than the market's
+                `bad_share` of all.
+        """
+        settings = self._market(market)
+        total, bad, example = 0, 0, ""
+        for symbol, path in self.files(market).items():
+            rows = _rows(path, f"{market}/{symbol}", settings)
+            broken = _broken(rows, settings)
+            own = int(broken.sum())
+            if own and not example:
+                example = f"{symbol} at {rows['timestamp'][broken].iloc[0]}"
+            if 2 * own > len(rows):
+                raise GateError(
+                    f"{market}/{symbol}: {own} of {len(rows)} rows break their contract "
+                    f"({_CONTRACT}), so they are not what the columns say: mend or remove {path}"
+                )
+            total, bad = total + len(rows), bad + own
+        if bad > settings.bad_share * total:
+            raise GateError(
+                f"{market}: {bad} of {total} rows break their contract ({_CONTRACT}), first "
+                f"{example}; at most {settings.bad_share:.2%} may: mend the files of "
+                f"{self.folder / market}"
+            )
+
+    def fetch(self, market: str, symbol: str, *, as_of: pd.Timestamp) -> pd.DataFrame:
+        """Return a symbol's rows known by `as_of`, timestamp a column."""
         config = self._market(market)
         rows = _rows(self.files(market)[symbol], f"{market}/{symbol}", config)
-        wanted = known_by(rows["timestamp"], as_of, config)
-        if start is not None:
-            wanted &= rows["timestamp"] >= start
-        return rows[wanted].reset_index(drop=True)
+        return rows[known_by(rows["timestamp"], as_of, config)].reset_index(drop=True)
 
     def as_of(self, market: str) -> pd.Timestamp:
         """Return the first night that knows the market's last bar.
@@ -144,7 +177,7 @@ def check(folder: Path, config: ATLASConfig) -> None:
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in config.markets:
             log.warning("%s is no market in params.yaml: left alone", entry)
     source = FilesSource(folder, config)
-    found = [source.symbols(market) for market in config.markets]  # all are checked
+    found = [_of_market(config, market, source.symbols) for market in config.markets]  # all
     if not any(found):
         raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
 
@@ -152,28 +185,12 @@ def check(folder: Path, config: ATLASConfig) -> None:
 def check_rows(folder: Path, config: ATLASConfig) -> None:
     """Read every row of an archive and refuse a market that validation is sure to refuse.
 
-    Counted are prices or volatilities that are missing or not positive, a high or low inside the
-    body, and repeated keys.
-
     Raises:
-        DataError: a file's rows cannot be read.
-        GateError: a market has a larger share of such rows than its `bad_share`.
+        DataError: what `FilesSource.check_rows` finds in a market that is required.
     """
     source = FilesSource(folder, config)
-    for market, settings in config.markets.items():
-        total, bad, example = 0, 0, ""
-        for symbol, path in source.files(market).items():
-            rows = _rows(path, f"{market}/{symbol}", settings)
-            broken = _broken(rows, settings)
-            total, bad = total + len(rows), bad + int(broken.sum())
-            if broken.any() and not example:
-                example = f"{symbol} at {rows['timestamp'][broken].iloc[0]}"
-        if bad > settings.bad_share * total:
-            raise GateError(
-                f"{market}: {bad} of {total} rows break their contract (prices above 0, "
-                f"high ≥ max(open, close), low ≤ min(open, close), keys once), first {example}; "
-                f"at most {settings.bad_share:.2%} may: mend the files of {folder / market}"
-            )
+    for market in config.markets:
+        _of_market(config, market, source.check_rows)
 
 
 def archive_as_of(folder: Path, config: ATLASConfig) -> pd.Timestamp:
@@ -183,10 +200,23 @@ def archive_as_of(folder: Path, config: ATLASConfig) -> pd.Timestamp:
         DataError: no market has files.
     """
     source = FilesSource(folder, config)
-    nights = [source.as_of(market) for market in config.markets if source.files(market)]
-    if not nights:
+    present = [market for market in config.markets if _of_market(config, market, source.files)]
+    nights = [_of_market(config, market, source.as_of) for market in present]
+    known = [night for night in nights if night is not None]
+    if not known:
         raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
-    return max(nights)
+    return max(known)
+
+
+def _of_market(config: ATLASConfig, market: str, ask: Callable[[str], T]) -> T | None:
+    """Ask something of a market; if the answer is an error and it may be absent, only warn."""
+    try:
+        return ask(market)
+    except DataError as error:
+        if config.markets[market].required:
+            raise
+        log.warning("%s; market %s is not required: left out", error, market)
+        return None
 
 
 def _check_form(path: Path, name: str, config: MarketConfig) -> None:
@@ -238,9 +268,29 @@ def _rows(path: Path, name: str, config: MarketConfig) -> pd.DataFrame:
 
 
 def _last(path: Path, name: str, config: MarketConfig) -> pd.Timestamp:
+    """Return a file's newest timestamp, from its footer where that has it."""
     error = _ERROR[config.modality]
-    times = pd.DatetimeIndex(utc_timestamps(_read(path, name, ("timestamp",)), name, error))
-    return times.max()
+    frame = None if path.suffix.lower() == ".csv" else _newest(path, name)
+    if frame is None:
+        frame = _read(path, name, ("timestamp",))
+    return pd.DatetimeIndex(utc_timestamps(frame, name, error)).max()
+
+
+def _newest(path: Path, name: str) -> pd.DataFrame | None:
+    """Return the newest timestamp of each row group of a Parquet file if its footer has all."""
+    try:
+        footer = pq.read_metadata(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, name, error) from None
+    schema = footer.schema.to_arrow_schema()
+    if "timestamp" not in schema.names or not pa.types.is_timestamp(schema.field("timestamp").type):
+        return None  # text sorts differently from the dates it spells
+    place = footer.schema.names.index("timestamp")
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    found = [group.column(place).statistics for group in groups if group.num_rows]
+    if not found or any(one is None or not one.has_min_max or one.null_count for one in found):
+        return None
+    return pd.DataFrame({"timestamp": [pd.Timestamp(one.max) for one in found]})
 
 
 def _broken(

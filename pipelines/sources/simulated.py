@@ -34,10 +34,11 @@ class SimulatedSource:
         """Return the night at which the simulated histories end by default."""
         return pd.Timestamp(self.config.simulated.as_of, tz="UTC")
 
-    def fetch(
-        self, market: str, symbol: str, *, start: pd.Timestamp | None, as_of: pd.Timestamp
-    ) -> pd.DataFrame:
-        """Return the raw rows of a symbol after `start` (None: all) known by `as_of`.
+    def check_rows(self, market: str) -> None:
+        """Find nothing: what is made here keeps its contract."""
+
+    def fetch(self, market: str, symbol: str, *, as_of: pd.Timestamp) -> pd.DataFrame:
+        """Return the raw rows of a symbol known by `as_of`.
 
         Raises:
             DataError: naming a symbol that the market does not have.
@@ -48,8 +49,7 @@ class SimulatedSource:
                 f"{market}/{symbol}: no such simulated symbol; expected one of "
                 f"{', '.join(made) or 'none'}"
             )
-        frame = made[symbol].frame
-        return frame if start is None else frame[frame["timestamp"] > start].reset_index(drop=True)
+        return made[symbol].frame
 
     def truth(self, market: str, as_of: pd.Timestamp) -> pd.DataFrame:
         """Return symbol, timestamp, p and law of every bar or surface known at `as_of`.
