@@ -224,16 +224,18 @@ def _session_starts(
 ) -> tuple[Longs, Longs]:
     """Return the row at which each session begins, and the session's day.
 
-    Time ascends, so rows between two of one session are of that session: intraday, every 64th row
-    is looked up, and all rows only where the session changes.
+    Time ascends, so rows between two of one session are of that session. In a long intraday history
+    every 64th row is looked up, and all rows only where the session changes.
     """
-    n, stride = len(stamps), 64 if step.is_intraday else 1
-    marks = session_days(stamps[::stride], calendar, step)
-    last = session_days(stamps[n - 1 :], calendar, step)
-    cells = np.flatnonzero(np.diff(marks, append=last))
-    rows = (cells[:, None] * stride + np.arange(1, stride + 1)).ravel()
-    rows = np.append(0, rows[rows < n])[: n or None] if n else rows
-    days = session_days(stamps[rows], calendar, step)
+    n, stride = len(stamps), 64
+    rows = np.arange(0, n, stride if step.is_intraday and n > _BLOCK else 1)
+    if rows.size < n:
+        marks = session_days(stamps[np.append(rows, n - 1)], calendar, step)
+        changes = rows[np.flatnonzero(np.diff(marks))]
+        rows = np.append(0, (changes[:, None] + np.arange(1, stride + 1)).ravel())
+        rows = rows[rows < n]
+        stamps = stamps[rows]
+    days = session_days(stamps, calendar, step)
     new = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
     return rows[new], days[new]
 
@@ -368,10 +370,11 @@ def _empty(n: int) -> tuple[Table, Flags]:
 
 
 def _frame(table: Table, flags: Flags, index: pd.DatetimeIndex) -> pd.DataFrame:
-    frame = pd.DataFrame(table.T, index=index, columns=list(FINGERPRINT_COLUMNS), copy=False)
-    for name, values in zip(FINGERPRINT_FLAGS, flags, strict=True):
-        frame[name] = values
-    return frame
+    frames = [
+        pd.DataFrame(values.T, index=index, columns=list(names), copy=False)
+        for values, names in ((table, FINGERPRINT_COLUMNS), (flags, FINGERPRINT_FLAGS))
+    ]
+    return pd.concat(frames, axis=1)  # shares their memory
 
 
 def _ascending(stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from atlas import nulls, stats
 from atlas.bars import Timeframe
@@ -101,6 +103,20 @@ def test_intraday_vol30_reads_the_thirty_sessions_before_its_own() -> None:
         expected = np.sqrt(known.mean()) if known.size else np.nan
         np.testing.assert_allclose(rows["vol30"], expected, rtol=1e-6)
         assert (rows["vol30_short"] == (known.size < VOL_SESSIONS)).all()
+
+
+def test_a_long_history_has_the_sessions_of_every_bar() -> None:
+    """Past a block, where not every bar's session is looked up, vol30 is that of its calendar."""
+    bars = intraday(130)
+    bars = bars.drop(bars.index[[70, 71, 5_000, *range(6_000, 6_400), 9_000]])
+    table = fingerprint(bars, "5min", calendar="XNYS")
+    days = session_days(bars.index, "XNYS", Timeframe.parse("5min"))
+    sums = session_sums(bars, "5min", calendar="XNYS")
+    assert len(bars) > 8_192
+    for day in np.unique(days)[1:]:
+        known = sums[sums.index < day].tail(VOL_SESSIONS).dropna()
+        expected = np.sqrt(known.mean()) if len(known) else np.nan
+        np.testing.assert_allclose(table["vol30"][days == day], expected, rtol=1e-6)
 
 
 def test_weekly_vol30_is_per_day() -> None:
@@ -316,6 +332,27 @@ def test_latest_is_the_fingerprint_of_the_seed() -> None:
     assert list(fp) == ["vol30", "trend_r2", "hurst", "spread", "volume_z"]
     assert fp == {key: float(value) for key, value in fingerprint(bars).iloc[-1][list(fp)].items()}
     assert all(np.isnan(value) for value in latest(bars.iloc[:0]).values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 700), st.sampled_from(["1d", "1min"]))
+def test_any_bars_have_bounded_causal_statistics(seed: int, n: int, timeframe: str) -> None:
+    """Whatever the prices, gaps and holes: bounds hold, and rows know nothing of later bars."""
+    rng = np.random.default_rng(seed)
+    bars = daily(n, seed, scale=float(rng.choice([1e-6, 1e-2, 1.0])))
+    bars *= float(rng.choice([1e-9, 1.0, 1e9]))
+    for name in bars.columns:
+        hits = rng.random(n) < 0.01
+        bars.loc[hits, name] = rng.choice([np.nan, np.inf, 0.0, -1.0, 1e300], hits.sum())
+    table = fingerprint(bars, timeframe)
+    unit = table[["trend_r2", "trend_r2_null", "hurst", "hurst_null"]]
+    assert ((unit >= 0) & (unit <= 1) | unit.isna()).all(axis=None)
+    for name in ("volume_z", "turnover_z"):
+        assert not (table[name].abs() > np.sqrt(29) * 1.00001).any()
+    assert not (table["vol30"] < 0).any()
+    assert not (table["kurtosis"] < 0.999).any()
+    cut = int(rng.integers(0, n))
+    same_bits(fingerprint(bars.iloc[:cut], timeframe), table.iloc[:cut])
 
 
 def test_bad_input_is_named() -> None:
