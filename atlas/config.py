@@ -1,17 +1,19 @@
 """The configuration: params.yaml as small frozen models, checked once at the edge.
 
-Unknown keys are refused by name; deeper code takes plain values. The `moe:` block is the seed's.
-A capability is off by being absent.
+Unknown keys are refused by name, and so is a value that could only fail later in the night; deeper
+code takes plain values. The `moe:` block is the seed's. A capability is off by being absent.
 """
 
 import datetime as dt
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from atlas.catalogue import EXPERT_IDS
+from atlas.bars import Timeframe
+from atlas.catalogue import CATALOGUE, EXPERT_IDS
 from atlas.errors import ConfigError
 
 __all__ = [
@@ -26,22 +28,11 @@ __all__ = [
     "SimulatedConfig",
     "SimulatedMarketConfig",
     "TrainingConfig",
-    "market_name",
 ]
 
 Source = Literal["simulated", "files"]
 Modality = Literal["chart", "surface"]
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-def market_name(name: str) -> str:
-    """Return `name` if it is safe as a market's name and as a folder's, else raise ConfigError."""
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"market name {name!r}: expected lower-case letters, digits and underscores, "
-            "starting with a letter, at most 64"
-        )
-    return name
 
 
 class _Frozen(BaseModel):
@@ -76,6 +67,34 @@ class MarketConfig(_Frozen):
     cut: CutConfig = CutConfig()
     bad_share: float = Field(default=0.02, ge=0, le=1)
 
+    @field_validator("timeframe")
+    @classmethod
+    def _length(cls, timeframe: str) -> str:
+        try:
+            Timeframe.parse(timeframe)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return timeframe
+
+    @field_validator("calendar")
+    @classmethod
+    def _listed(cls, calendar: str) -> str:
+        if calendar not in _calendars():
+            raise ValueError(
+                f"calendar {calendar!r}: expected 24/7 or a name known to exchange_calendars, "
+                "such as XNYS or CMES"
+            )
+        return calendar
+
+    @model_validator(mode="after")
+    def _answerable(self) -> "MarketConfig":
+        if (self.label.kind == "surface_change") != (self.modality == "surface"):
+            raise ValueError(
+                f"label.kind {self.label.kind!r} does not fit modality {self.modality!r}: expected "
+                "surface_change for surfaces, direction or relative_direction for charts"
+            )
+        return self
+
 
 class SimulatedMarketConfig(_Frozen):
     """How many symbols and sessions of a simulated market are made."""
@@ -104,7 +123,7 @@ class MoEConfig(_Frozen):
 
     enabled: bool = True
     experts: tuple[str, ...] = EXPERT_IDS
-    k: int = Field(default=2, ge=1)
+    k: int = Field(default=2, ge=1, le=len(EXPERT_IDS))
     gate: Literal["rule", "mlp", "random", "uniform", "oracle"] = "mlp"
     bank: Literal["dictionary", "expert"] = "dictionary"
     balance: BalanceConfig = BalanceConfig()
@@ -160,18 +179,36 @@ class ATLASConfig(_Frozen):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     promotion: PromotionConfig = PromotionConfig()
-    tuning: str = "none"
+    tuning: Literal["none"] = "none"
 
     @model_validator(mode="after")
     def _named(self) -> "ATLASConfig":
         for name in self.markets:
             if not _NAME.fullmatch(name):
                 raise ValueError(
-                    f"market name {name!r}: expected lower-case letters, digits and underscores"
+                    f"market name {name!r}: expected lower-case letters, digits and underscores, "
+                    "starting with a letter, at most 64"
                 )
         unknown = sorted(set(self.simulated.markets) - set(self.markets))
         if unknown:
             raise ValueError(f"simulated.markets names {unknown}, which are not in markets")
+        return self
+
+    @model_validator(mode="after")
+    def _simulable(self) -> "ATLASConfig":
+        if self.source != "simulated" or not self.simulated.markets:
+            return self
+        from atlas.laws import LAWS  # compiles: only where markets are simulated
+
+        modalities = {row.id: row.modality for row in CATALOGUE}
+        for name in self.simulated.markets:
+            if name not in LAWS:
+                raise ValueError(
+                    f"simulated.markets: no law makes {name!r}; expected some of {', '.join(LAWS)}"
+                )
+            made, asked = modalities[LAWS[name].expert_id], self.markets[name].modality
+            if made != asked:
+                raise ValueError(f"market {name!r}: its law makes a {made}, not a {asked}")
         return self
 
     @classmethod
@@ -194,12 +231,23 @@ class ATLASConfig(_Frozen):
         return chosen.model_copy(update={"horizon": 1, "skip": 0, "measure": "butterfly"})
 
 
+@cache
+def _calendars() -> frozenset[str]:
+    """Return the names of calendars, without building one."""
+    import exchange_calendars  # a tenth of a second that only a parse has to pay
+
+    return frozenset(exchange_calendars.get_calendar_names())
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "params"
+        key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             lines.append(f"params: unknown key {key!r}: remove it or correct its spelling")
-        else:
-            lines.append(f"params: {key}: {item['msg']}; got {item['input']!r}"[:300])
+            continue
+        said = item["msg"].removeprefix("Value error, ")
+        if item["type"] != "value_error":  # those raised here name what came themselves
+            said = f"{said}; got {item['input']!r}"
+        lines.append(f"params: {key}: {said}"[:300] if key else f"params: {said}"[:300])
     return "\n".join(lines)
