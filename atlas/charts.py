@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas.errors import BarsError
-from atlas.rolling import Floats, compiled
+from atlas.rolling import Floats, compile_time_told, compiled
 
 __all__ = [
     "CHART_SHAPE",
@@ -57,7 +57,8 @@ def render(bars: Floats, ends: Longs, out: Images | None = None) -> Images:
     """
     bars, ends = _bars(bars), _ends(ends, bars.shape[1])
     out = _buffer(out, (ends.size, *CHART_SHAPE))
-    _draw(bars, ends, out)
+    with compile_time_told("render", _draw):
+        _draw(bars, ends, out)
     return out
 
 

@@ -18,7 +18,7 @@ from atlas import formulas, nulls, passes
 from atlas.bars import Timeframe, adjusted, check_bars
 from atlas.calendars import has_close, session_days
 from atlas.errors import DataError, SurfacesError
-from atlas.rolling import Floats, compiled
+from atlas.rolling import Floats, compile_time_told, compiled
 from atlas.stats import HURST_WINDOW, log_price
 from atlas.surfaces import atm_iv, skew_iv
 
@@ -105,14 +105,15 @@ def fingerprint(
     columns = _bar_columns(raw)
     tally = _Tally.begin(session_sums, _session_starts(stamps, calendar, step), step, calendar)
     table, flags = _empty(len(raw))
-    for start, stop in _blocks(len(raw)):
-        first = max(0, start - HURST_WINDOW)
-        block = {name: values[first:stop] for name, values in columns.items()}
-        x = log_price(block["close"])
-        rows, said = table[:, start:stop], flags[:, start:stop]
-        _session_vol(x, start - first, tally, rows[_ROW["vol30"]], said[0])
-        _price_columns(x, rows)
-        _bar_only_columns(block, x, rows, said)
+    with compile_time_told("fingerprint", passes.ratio_256):
+        for start, stop in _blocks(len(raw)):
+            first = max(0, start - HURST_WINDOW)
+            block = {name: values[first:stop] for name, values in columns.items()}
+            x = log_price(block["close"])
+            rows, said = table[:, start:stop], flags[:, start:stop]
+            _session_vol(x, start - first, tally, rows[_ROW["vol30"]], said[0])
+            _price_columns(x, rows)
+            _bar_only_columns(block, x, rows, said)
     table[_ROW["skew_iv"]] = np.nan
     return _frame(table, flags, stamps)
 

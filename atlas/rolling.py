@@ -16,7 +16,10 @@ Rows with less than a full window are NaN. Means and sums of squares about the m
 Chan, Golub and LeVeque (1983), which is exact for halves of any size.
 """
 
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -25,11 +28,14 @@ from numba import njit
 
 __all__ = [
     "Floats",
+    "compile_time_told",
     "compiled",
     "window_moments",
     "window_sum",
     "window_trend",
 ]
+
+log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -38,6 +44,20 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def compiled(function: _Function) -> _Function:
     """Compile a function with Numba, cached on disk; division follows NumPy (0/0 is NaN)."""
     return cast(_Function, njit(cache=True, error_model="numpy", nogil=True)(function))
+
+
+@contextmanager
+def compile_time_told(what: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Say how long the block took if `function` had to be compiled in it; else say nothing."""
+    stats, start = cast(Any, function).stats, time.perf_counter()
+    before = sum(stats.cache_misses.values())
+    yield
+    if sum(stats.cache_misses.values()) > before:
+        log.warning(
+            "%s: compiled in %.1f s, kept on disk; the next run starts at once",
+            what,
+            time.perf_counter() - start,
+        )
 
 
 @compiled

@@ -1,6 +1,7 @@
 """The fingerprint's own windows: the same numbers as the formulas of any window, for any input."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas import formulas, nulls, passes
-from atlas.rolling import window_sum
+from atlas.rolling import compile_time_told, window_sum
 
 
 def walk(seed: int, n: int, scale: float, holes: int) -> np.ndarray:
@@ -90,3 +91,19 @@ def test_sums_do_not_drift_over_ten_million_bars() -> None:
     for end in (43_200, 50_000, 5_000_000, 10_000_000):
         exact = math.fsum(values[end - 43_200 : end])
         assert abs(sums[end - 1] - exact) <= 1e-9 * exact
+
+
+def test_the_user_is_told_of_compiling_and_of_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A block in which a function was compiled says so once; one that found it on disk does not."""
+    function = SimpleNamespace(stats=SimpleNamespace(cache_misses={}))
+    with compile_time_told("fingerprint", function):
+        pass
+    assert not caplog.messages
+    with compile_time_told("fingerprint", function):
+        function.stats.cache_misses["signature"] = 1
+    with compile_time_told("fingerprint", function):
+        pass
+    assert len(caplog.messages) == 1
+    assert "fingerprint: compiled in 0.0 s, kept on disk" in caplog.messages[0]
