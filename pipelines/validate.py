@@ -15,6 +15,8 @@ What it decides:
 Great Expectations takes seconds to import, so that happens only where a suite runs.
 """
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterable
@@ -60,6 +62,24 @@ class Rule(NamedTuple):
         """The columns the rule reads."""
         keys = ("column", "column_A", "column_B")
         return {self.arguments[key] for key in keys if key in self.arguments}
+
+
+class _Findings(NamedTuple):
+    """What a night's N rows of a market are like.
+
+    Attributes:
+        rows: all of them, symbol after symbol.
+        broken: which rows break each rule, by its name.
+        bad: which rows break any.
+        readable: number of symbols that could be read.
+        unreadable: why the others could not.
+    """
+
+    rows: pd.DataFrame
+    broken: dict[str, Mask]
+    bad: Mask
+    readable: int
+    unreadable: dict[str, str]
 
 
 def _present(column: str) -> Rule:
@@ -113,79 +133,83 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
     """Check the rows of a market that the night `as_of` knows; write quarantine and summary.
 
     Returns:
-        market, as_of, passed, covers (the latest night judged yet), symbols, unreadable (those
-        whose files could not be read), left_out (symbols without a good row: why), rows,
-        bad_rows, bad_share, bad_rows_by_rule, missing_bars, short_sessions (symbol-sessions that
-        lack a bar).
+        market, as_of, passed, covers (the latest night judged) and store (digest of the files it
+        was judged by), symbols, unreadable (those whose files could not be read), left_out
+        (symbols without a good row: why), rows, bad_rows, bad_share, bad_rows_by_rule,
+        missing_bars, short_sessions (symbol-sessions that lack a bar).
 
     Raises:
         GateError: too many rows are bad, or there is no row at all; it names the market, the
             rule, the share, the worst symbol and its first bad timestamp.
     """
     settings = config.markets[market]
-    found = store.symbols(paths, market)
-    files = [path for symbol in found for path in store.symbol_files(paths, market, symbol)]
+    symbols = store.symbols(paths, market)
+    files = [path for symbol in symbols for path in store.symbol_files(paths, market, symbol)]
+    digests = {str(path.relative_to(paths.home)): digest(path) for path in files}
     key = {
         "as_of": as_of.isoformat(),
         "market": settings.model_dump(mode="json"),
-        "files": {str(path.relative_to(paths.home)): digest(path) for path in files},
+        "files": digests,
     }
+    judged = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     return once(
         paths,
         f"validate-{market}",
         key,
         lambda: [paths.quarantine(market), paths.validation(market)],
-        lambda: _validate(paths, settings, as_of, market, found),
+        lambda: _validate(paths, settings, as_of, market, judged),
     )
 
 
 def _validate(
-    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbols: list[str]
+    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, judged: str
 ) -> dict[str, Any]:
     before = read_verdict(paths, market)
     # until the new outcome stands there is none, so that a run that dies leaves no old pass behind
     paths.validation(market).unlink(missing_ok=True)
+    found = _judge(paths, settings, as_of, market)
+    fault = _fault(found, settings.bad_share, market)
+    knows_more = before is not None and before.covers > as_of and before.store == judged
+    summary: dict[str, Any] = {
+        "market": market,
+        "as_of": as_of.isoformat(),
+        "passed": fault is None,
+        "covers": (before.covers if before and knows_more else as_of).isoformat(),
+        "store": judged,
+        "symbols": len(store.symbols(paths, market)),
+        "unreadable": sorted(found.unreadable),
+        "left_out": {**_bad_throughout(found), **found.unreadable},
+        "rows": len(found.rows),
+        "bad_rows": int(found.bad.sum()),
+        "bad_share": _bad_share(found),
+        "bad_rows_by_rule": {name: int(mask.sum()) for name, mask in found.broken.items()},
+        **_missing(found.rows, settings),
+    }
+    later = _later(paths, settings, as_of, market, before)
+    write_parquet(paths.quarantine(market), _joined(_reasons(found.rows, found.broken), later))
+    write_json(paths.validation(market), summary)
+    if fault is not None:
+        raise GateError(fault)
+    for symbol, reason in summary["left_out"].items():
+        log.warning("%s: %s is left out: %s", market, symbol, reason)
+    return summary
+
+
+def _judge(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str) -> _Findings:
+    symbols = store.symbols(paths, market)
     rows, unreadable = _read(paths, settings, as_of, market, symbols)
     rules = BAR_RULES if settings.modality == "chart" else SURFACE_RULES
     batch = _measures(rows, settings, as_of)
     broken = _broken(batch, [rule for rule in rules if rule.columns <= set(batch)], market)
     bad = np.logical_or.reduce(list(broken.values()))
-    unread_rows = len(unreadable) * len(rows) / (len(symbols) - len(unreadable))
-    share = float((bad.sum() + unread_rows) / (len(rows) + unread_rows))
-    left_out = {**_bad_throughout(rows, broken, bad), **unreadable}
-    fault = None
-    if share > settings.bad_share:
-        what = f"{share:.2%} of its rows are bad, more than its limit of {settings.bad_share:.2%}"
-        fault = f"{market}: {what}; {_worst(rows, broken, bad, unreadable)}"
-    summary = {
-        "market": market,
-        "as_of": as_of.isoformat(),
-        "passed": fault is None,
-        "covers": max(as_of, before.covers if before else as_of).isoformat(),
-        "symbols": len(symbols),
-        "unreadable": sorted(unreadable),
-        "left_out": left_out,
-        "rows": len(rows),
-        "bad_rows": int(bad.sum()),
-        "bad_share": share,
-        "bad_rows_by_rule": {name: int(rows_broken.sum()) for name, rows_broken in broken.items()},
-        **_missing(rows, settings),
-    }
-    later = _later(paths, settings, as_of, market, before)
-    write_parquet(paths.quarantine(market), _joined(_reasons(rows, broken), later))
-    write_json(paths.validation(market), summary)
-    if fault is not None:
-        raise GateError(fault)
-    for symbol, reason in left_out.items():
-        log.warning("%s: %s is left out: %s", market, symbol, reason)
-    return summary
+    return _Findings(rows, broken, bad, len(symbols) - len(unreadable), unreadable)
 
 
 def _later(
     paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, before: Verdict | None
 ) -> pd.DataFrame | None:
     """Return the quarantine of rows that this night does not know and a later one has judged."""
-    if before is None or before.covers <= as_of:
+    if before is None:
         return None
     found = pd.read_parquet(paths.quarantine(market))
     return found[~store.known_by(found["timestamp"], as_of, settings)]
@@ -298,33 +322,41 @@ def _missing(rows: pd.DataFrame, settings: MarketConfig) -> dict[str, int]:
     return {"missing_bars": missing, "short_sessions": short}
 
 
-def _bad_throughout(rows: pd.DataFrame, broken: dict[str, Mask], bad: Mask) -> dict[str, str]:
+def _bad_share(found: _Findings) -> float:
+    """Return the share of bad rows; what cannot be read counts as bad, at the others' average."""
+    unread = len(found.unreadable) * len(found.rows) / found.readable
+    return float((found.bad.sum() + unread) / (len(found.rows) + unread))
+
+
+def _bad_throughout(found: _Findings) -> dict[str, str]:
     """Return the symbols without a good row, each with the rule that most of them break."""
-    whole = pd.Series(bad).groupby(rows["symbol"], sort=False).all()
+    whole = pd.Series(found.bad).groupby(found.rows["symbol"], sort=False).all()
     return {
-        str(symbol): f"every row is bad, most by rule {_rule_of(rows, broken, symbol)[0]}"
+        str(symbol): f"every row is bad, most by rule {_rule_of(found, symbol)[0]}"
         for symbol in whole.index[whole]
     }
 
 
-def _worst(
-    rows: pd.DataFrame, broken: dict[str, Mask], bad: Mask, unreadable: dict[str, str]
-) -> str:
-    """Name the worst symbol, what is wrong with it and what to do."""
-    if unreadable:
-        reason = next(iter(unreadable.values()))
-        return f"{len(unreadable)} symbols cannot be read: {reason}"
-    by_symbol = pd.Series(bad).groupby(rows["symbol"], sort=False).mean()
+def _fault(found: _Findings, limit: float, market: str) -> str | None:
+    """Return why a market fails, naming its worst symbol and what to do, or None."""
+    share = _bad_share(found)
+    if share <= limit:
+        return None
+    what = f"{market}: {share:.2%} of its rows are bad, more than its limit of {limit:.2%}"
+    if found.unreadable:
+        reason = next(iter(found.unreadable.values()))
+        return f"{what}; {len(found.unreadable)} symbols cannot be read: {reason}"
+    by_symbol = pd.Series(found.bad).groupby(found.rows["symbol"], sort=False).mean()
     symbol = str(by_symbol.idxmax())
-    rule, first = _rule_of(rows, broken, symbol)
+    rule, first = _rule_of(found, symbol)
     return (
-        f"worst symbol {symbol}: {by_symbol[symbol]:.2%} bad, mostly by rule {rule}, first at "
-        f"{first.isoformat()}: correct its bars or leave the symbol out"
+        f"{what}; worst symbol {symbol}: {by_symbol[symbol]:.2%} bad, mostly by rule {rule}, "
+        f"first at {first.isoformat()}: correct its bars or leave the symbol out"
     )
 
 
-def _rule_of(rows: pd.DataFrame, broken: dict[str, Mask], symbol: str) -> tuple[str, pd.Timestamp]:
+def _rule_of(found: _Findings, symbol: str) -> tuple[str, pd.Timestamp]:
     """Return the rule that most rows of a symbol break, and when it is first broken."""
-    own = (rows["symbol"] == symbol).to_numpy()
-    rule = max(broken, key=lambda name: int((broken[name] & own).sum()))
-    return rule, rows.loc[own & broken[rule], "timestamp"].min()
+    own = (found.rows["symbol"] == symbol).to_numpy()
+    rule = max(found.broken, key=lambda name: int((found.broken[name] & own).sum()))
+    return rule, found.rows.loc[own & found.broken[rule], "timestamp"].min()

@@ -24,13 +24,15 @@ class Verdict(NamedTuple):
     Attributes:
         as_of: the night that was judged.
         passed: whether the market passed its gate in that night.
-        covers: the latest night any validation has judged; no row it knows is unchecked.
+        covers: the latest night judged since the store is as it is; no row it knows is unchecked.
+        store: digest of the files that were judged.
         unreadable: symbols whose files could not be read; they have no rows for anyone.
     """
 
     as_of: pd.Timestamp
     passed: bool
     covers: pd.Timestamp
+    store: str
     unreadable: frozenset[str]
 
 
@@ -46,6 +48,7 @@ def read_verdict(paths: Paths, market: str) -> Verdict | None:
         pd.Timestamp(found["as_of"]),
         found["passed"],
         pd.Timestamp(found["covers"]),
+        found["store"],
         frozenset(found["unreadable"]),
     )
 

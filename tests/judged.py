@@ -15,5 +15,5 @@ def judge(paths: Paths, market: str, as_of: pd.Timestamp, bad: pd.DataFrame | No
     )
     write_parquet(paths.quarantine(market), none if bad is None else bad)
     night = as_of.isoformat()
-    outcome = {"as_of": night, "covers": night, "passed": True, "unreadable": []}
+    outcome = {"as_of": night, "covers": night, "passed": True, "store": "", "unreadable": []}
     write_json(paths.validation(market), outcome)

@@ -9,7 +9,7 @@ import pytest
 from atlas.bars import Timeframe
 from atlas.config import LabelConfig, MarketConfig
 from atlas.errors import BarsError, DataError
-from pipelines.files import digest
+from pipelines.files import digest, read_json, write_json
 from pipelines.paths import Paths
 from pipelines.store import (
     extent,
@@ -190,6 +190,23 @@ def test_quarantined_quotes_are_hidden_by_their_whole_key(tmp_path: Path) -> Non
     bad = pd.concat([quotes(time), quotes(time, np.nan)]).drop(columns="iv")
     judge(paths, "m", END, bad.assign(symbol="S", reason="iv"))
     assert read(paths, SURFACE, quarantined=True)["delta"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize("config", [DAILY, SURFACE])
+def test_a_symbol_that_validation_could_not_read_has_no_rows(
+    tmp_path: Path, config: MarketConfig
+) -> None:
+    """Readers get the usual form, empty, and go on with the other symbols."""
+    paths = Paths(tmp_path)
+    frame = quotes(["2026-01-01"]) if config is SURFACE else bars(["2026-01-01"])
+    write(paths, frame, config)
+    usual = read(paths, config)
+    judge(paths, "m", END)
+    outcome = read_json(paths.validation("m"))
+    write_json(paths.validation("m"), {**outcome, "unreadable": ["S"]})
+    (paths.bars("m") / "S.parquet").write_bytes(b"no parquet")
+    found = read(paths, config, quarantined=True)
+    pd.testing.assert_frame_equal(found, usual.iloc[:0])
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "x" * 65, "a b", "a\n", "é"])

@@ -318,6 +318,22 @@ def test_a_past_night_keeps_the_quarantine_of_later_rows(paths: Paths) -> None:
     assert len(quarantine(paths, "equity_daily")) == 2
 
 
+def test_a_past_night_vouches_for_no_row_that_came_since(paths: Paths) -> None:
+    """If the store has other rows than the later night judged, that night has to be run again."""
+
+    def shorten(frame: pd.DataFrame) -> None:
+        frame.drop(index=28, inplace=True)  # noqa: PD002 (spoils in place)
+
+    symbols = fill(paths, "equity_daily", {0: shorten})
+    check(paths, "equity_daily")
+    fill(paths, "equity_daily")
+    check(paths, "equity_daily", END - pd.Timedelta(days=2))
+    with pytest.raises(DataError, match="after the night of 2026-11-18"):
+        lengths(paths, symbols)
+    check(paths, "equity_daily")
+    assert lengths(paths, symbols) == [30, 30, 30]
+
+
 def test_only_a_market_that_passed_in_this_night_counts(paths: Paths) -> None:
     """Neither an earlier night's pass nor a failure lets a market be trained on."""
     fill(paths, "equity_daily", {0: put(1, "close", np.nan)})
