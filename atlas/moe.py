@@ -220,7 +220,10 @@ class AtlasMoE(Network):
         weights = weights[:, own]  # (B, Em)
         experts = [self._expert(column) for column in own]
         hidden = self.trunk(inputs, self._mixture(experts, weights), features)
-        heads = torch.stack([expert.head(hidden) for expert in experts], 1)  # (B, Em, 2)
+        # One product for all heads: at batch 1 the number of operations is what bounds.
+        slopes = torch.cat([expert.head.weight for expert in experts])  # (2·Em, hidden)
+        biases = torch.cat([expert.head.bias for expert in experts])
+        heads = nn.functional.linear(hidden, slopes, biases).reshape(-1, len(own), 2)
         return (weights[:, :, None] * heads).sum(1)
 
     def balance(self, routing: Routing, modality: str) -> Tensor:
@@ -287,15 +290,18 @@ class AtlasMoE(Network):
 
     def _mixture(self, experts: Sequence[Expert], weights: Tensor) -> Mixture:
         places = tuple(experts[0].scale)
-        scale = {p: torch.stack([expert.scale[p] for expert in experts]) for p in places}
-        shift = {p: weights @ torch.stack([e.shift[p] for e in experts]) for p in places}
+        rows = [torch.stack([expert.scale[p] for expert in experts]) for p in places]  # (Em, D)
+        rows += [torch.stack([expert.shift[p] for expert in experts]) for p in places]
+        widths = [row.shape[1] for row in rows]
+        mixed = torch.split(weights @ torch.cat(rows, 1), widths, 1)
+        shift = dict(zip(places, mixed[len(places) :], strict=True))
         banks = [expert.dictionary for expert in experts if expert.dictionary is not None]
         if not banks:
-            mixed = {place: weights @ scale[place] for place in places}
-            return Mixture([self.trunk.dictionary], [mixed], shift)
+            scale = dict(zip(places, mixed, strict=False))
+            return Mixture([self.trunk.dictionary], [scale], shift)
         own = [
-            {place: weights[:, [e]] * scale[place][e] for place in places}
-            for e in range(len(experts))
+            {place: weights[:, [e]] * expert.scale[place] for place in places}
+            for e, expert in enumerate(experts)
         ]
         return Mixture(banks, own, shift)
 

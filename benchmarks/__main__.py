@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.harness import Report, metadata
 
-NAMES = ("fingerprint", "chart")
+NAMES = ("fingerprint", "chart", "latency")
 SEED = 7
 
 

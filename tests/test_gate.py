@@ -257,3 +257,12 @@ def test_the_mlp_gate_is_64_32_experts_and_learns() -> None:
     routing = gate(torch.randn(32, 26), torch.zeros(32, dtype=torch.long), CHARTS)
     routing.expert_weights[:, 0].sum().backward()
     assert all(weight.grad is not None for weight in gate.parameters())
+
+
+def test_the_start_of_a_history_is_no_verdict() -> None:
+    """Before nine bars are there, only those that are there are counted, whichever they name."""
+    for first, second in ((0, 1), (1, 2), (2, 0), (5, 1)):
+        verdicts = np.array([first, first, second], np.int8)
+        assert hysteresis(verdicts).tolist() == [first, first, first]
+        assert hysteresis(verdicts[1:]).tolist() == [first, second]
+    assert hysteresis(np.array([3] * 5 + [1] * 4 + [2], np.int8)).tolist() == [3] * 9 + [1]

@@ -6,7 +6,8 @@ import torch
 import yaml
 from torch import nn
 
-from atlas.catalogue import EXPERT_IDS
+from atlas import catalogue
+from atlas.catalogue import CATALOGUE, EXPERT_IDS, ExpertSpec, Range
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError, ModelError
 from atlas.experts import Dictionary, Expert, Mixture
@@ -376,3 +377,29 @@ def test_an_unknown_variant_is_refused() -> None:
     """The message lists the variants there are."""
     with pytest.raises(ConfigError, match="variant 'transformer': expected one of cnn"):
         build_model(config(), variant="transformer")
+
+
+def test_a_seventh_expert_is_one_row_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the row, configuration, gate and network know it; without it, they refuse its name."""
+    row = ExpertSpec(
+        id="bond_weekly",
+        archetype="Bonds",
+        prime_uses="Treasury futures",
+        timeframes=("1d", "1w"),
+        modality="chart",
+        ranges=(Range("vol30", high=0.002),),
+        kernels=("mean_crossover",),
+    )
+    ids = (*EXPERT_IDS, row.id)
+    with pytest.raises(ConfigError, match="bond_weekly"):
+        config(experts=list(ids))
+    monkeypatch.setattr(catalogue, "CATALOGUE", (*CATALOGUE, row))
+    for module in ("catalogue", "config", "moe"):  # all of them derived from the catalogue's rows
+        monkeypatch.setattr(f"atlas.{module}.EXPERT_IDS", ids)
+    model = stirred(build_model(config(experts=list(ids)), variant="moe_rule"))
+    assert tuple(model.experts) == ids
+    chosen = model(batch(rows=2)._replace(rule=torch.tensor([6, 0]))).routing.expert_ids
+    assert chosen[:, 0].tolist() == [6, 0]
+    for variant in ("moe_mlp", "moe_uniform"):
+        output = build_model(config(experts=list(ids)), variant=variant)(batch())
+        assert output.routing.gate_probs.shape == (8, 7)

@@ -1,0 +1,183 @@
+"""Break the mixture in 100 random places and count how often its tests notice.
+
+`python -m benchmarks.mutants [--seed 7] [--count 100]` prints each survivor with its line, and the
+share killed. A mutant is one change of the syntax tree, drawn evenly from all that are possible in
+`FILES`: a comparison, an operator, a number, a boolean, a negated condition, a dropped keyword's
+value. It lives in a copy of the project, in a process forked after the heavy imports, so that a
+hundred of them take minutes.
+"""
+
+import ast
+import contextlib
+import copy
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PROJECT = Path(__file__).parent.parent
+KERNELS = ("tests/test_templates.py", "tests/test_registry.py", "tests/test_bank.py")
+NETWORKS = ("tests/test_moe.py", "tests/test_trunk.py", "tests/test_onnx_export.py")
+FILES: dict[str, tuple[str, ...]] = {
+    "atlas/gate.py": ("tests/test_gate.py", "tests/test_catalogue.py", "tests/test_moe.py"),
+    "atlas/moe.py": NETWORKS,
+    "atlas/kernels/bank.py": (*KERNELS, "tests/test_moe.py"),
+    "atlas/kernels/registry.py": (*KERNELS, "tests/test_moe.py", "tests/test_trunk.py"),
+    "atlas/kernels/templates.py": KERNELS,
+}
+LIMIT_S = 180
+_SWAPPED: dict[type, type] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+
+
+def mutations(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the changed forms of one node."""
+    changed = copy.deepcopy(node)
+    if isinstance(changed, ast.BinOp | ast.BoolOp) and type(changed.op) in _SWAPPED:
+        changed.op = _SWAPPED[type(changed.op)]()
+        yield changed
+    elif isinstance(changed, ast.Compare) and type(changed.ops[0]) in _SWAPPED:
+        changed.ops[0] = _SWAPPED[type(changed.ops[0])]()
+        yield changed
+    elif isinstance(changed, ast.Constant) and isinstance(changed.value, bool):
+        changed.value = not changed.value
+        yield changed
+    elif isinstance(changed, ast.Constant) and isinstance(changed.value, int | float):
+        changed.value += 1
+        yield changed
+    elif isinstance(changed, ast.UnaryOp) and isinstance(changed.op, ast.USub | ast.Not):
+        yield changed.operand
+    elif isinstance(changed, ast.IfExp):
+        changed.body, changed.orelse = changed.orelse, changed.body
+        yield changed
+
+
+def sites(source: str) -> list[tuple[str, str]]:
+    """Return what changes and the whole mutated source, for every possible mutant of a module."""
+    tree = ast.parse(source)
+    found: list[tuple[str, str]] = []
+    for parent in ast.walk(tree):
+        for name, value in ast.iter_fields(parent):
+            if name in {"annotation", "returns", "decorator_list"}:
+                continue
+            children = value if isinstance(value, list) else [value]
+            for index, child in enumerate(children):
+                if not isinstance(child, ast.AST):
+                    continue
+                for changed in mutations(child):
+                    line = getattr(child, "lineno", 0)
+                    what = f"{line}: {ast.unparse(child)}  ->  {ast.unparse(changed)}"
+                    place = value if isinstance(value, list) else None
+                    if place is None:
+                        setattr(parent, name, changed)
+                    else:
+                        place[index] = changed
+                    found.append((what, ast.unparse(tree)))
+                    if place is None:
+                        setattr(parent, name, child)
+                    else:
+                        place[index] = child
+    return found
+
+
+def survives(home: Path, tests: tuple[str, ...]) -> bool:
+    """Run tests over the copy at `home` in a fork; a failure, a crash or a hang kills."""
+    child = os.fork()
+    if child == 0:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        os.chdir(home)
+        sys.path.insert(0, str(home))
+        import pytest
+
+        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
+    limit = time.monotonic() + LIMIT_S
+    while time.monotonic() < limit:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def main(
+    seed: Annotated[int, typer.Option(help="of the draw of mutants")] = 7,
+    count: Annotated[int, typer.Option(help="mutants")] = 100,
+) -> None:
+    """Draw mutants, run the tests of each one's file, and print who survived."""
+    import numba  # noqa: F401 # heavy imports are paid once, before the forks
+    import onnxruntime  # noqa: F401
+    import pandas as pd  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.optimize  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    sys.dont_write_bytecode = True
+    everything = [
+        (file, what, mutant)
+        for file in FILES
+        for what, mutant in sites((PROJECT / file).read_text(encoding="utf-8"))
+    ]
+    drawn = random.Random(seed).sample(everything, count)  # not a secret
+    alive = 0
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        for name in ("atlas", "tests"):
+            shutil.copytree(PROJECT / name, home / name)
+        for name in ("pyproject.toml", "params.yaml"):
+            shutil.copy(PROJECT / name, home / name)
+        sys.path[:] = [p for p in sys.path if p and Path(p).resolve() != PROJECT]
+        for number, (file, what, mutant) in enumerate(drawn, 1):
+            with _replaced(home / file, mutant):
+                is_alive = survives(home, FILES[file])
+            alive += is_alive
+            if is_alive:
+                typer.echo(f"survived {number}: {file}:{what}")
+            if number % 10 == 0:
+                typer.echo(f"{number - alive} of {number} killed")
+    typer.echo(f"{count - alive} of {count} killed, seed {seed}, {len(everything)} possible")
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, text: str) -> Iterator[None]:
+    kept = path.read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(kept, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
