@@ -50,12 +50,12 @@ def predict(
         market_index: of the market in the model's list, −1 if it has none.
 
     Returns:
-        probability (B,), calibrated; logit (B,), before Platt scaling; volatility (B,), the
-        predicted log realised variance; gate_probs (B, E), expert_weights and expert_ids (B, K).
+        probability (B,), calibrated; logit (B,), before Platt scaling; log_rv_predicted (B,), log
+        realised variance; gate_probs (B, E), expert_weights and expert_ids (B, K).
     """
     found = raw_predictions(model, data, ends, market_index=market_index)
     names = ("probability", "logit", "gate_probs", "expert_weights", "expert_ids")
-    return {"volatility": found.log_rv, **{name: getattr(found, name) for name in names}}
+    return {"log_rv_predicted": found.log_rv, **{name: getattr(found, name) for name in names}}
 
 
 @torch.inference_mode()

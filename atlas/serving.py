@@ -2,9 +2,11 @@
 
 - Inputs come from the functions that training used (`atlas.tails`, `atlas.inputs`), so that a
   served probability is the one of the evaluation. Every row looks back a bounded number of bars:
-  the last 320 of a symbol are enough, and 31 sessions where vol30 is not to be a short one.
-- An unknown market, too few bars, a bad bar in the window: such a row is not answered. `abstain` is
-  set and `reason` says why; a guess that looks like a prediction is worse than none.
+  the last 320 of a symbol, and for vol30 the 30 sessions before, as bars or as their sums.
+- An unknown market, too few bars, a bad bar in the window, no session for vol30: such a row is not
+  answered. `abstain` is set and `reason` says why; a guess that looks like a prediction is worse
+  than none. Where vol30 is known from fewer than 30 sessions the row is answered and `reason` says
+  so.
 """
 
 from typing import Any, NamedTuple
@@ -14,19 +16,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from atlas.bars import Timeframe, utc_timestamps
+from atlas.calendars import bar_opens, has_close, session_days, sessions
 from atlas.config import ATLASConfig, MarketConfig
+from atlas.data_fingerprint import FINGERPRINT_COLUMNS, VOL_SESSIONS
 from atlas.errors import DataError
 from atlas.moe import AtlasMoE
 from atlas.prediction import predict
 from atlas.tails import Tail, panel_of, read_tail
 from atlas.windows import WINDOW, Labels, MarketData, Panel, Question, Split
 
-__all__ = ["Served", "forecast", "output_columns"]
+__all__ = ["Served", "bars_per_session", "forecast", "output_columns"]
 
 REQUIRED = ("market", "symbol", "timestamp")
 BAD_BAR = (
     f"a bar of the last {WINDOW} lacks a price, breaks low ≤ open, close ≤ high, or came twice"
 )
+_MORE = "give more bars or session_sums"
+NO_VOL30 = f"vol30 is known from 0 of {VOL_SESSIONS} sessions: {_MORE}"
+SHORT_VOL30 = f"vol30 is known from fewer than {VOL_SESSIONS} sessions: {_MORE}"
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
@@ -54,8 +61,8 @@ def forecast(
     Args:
         served: the model.
         frame: `market, symbol, timestamp`; for bars `open high low close` and any of volume, bid,
-            ask, turnover, adj_close; for surfaces `tenor, delta, iv`, one quote a row. Rows in any
-            order.
+            ask, turnover, adj_close, session_sums (see `atlas.tails.sums_text`); for surfaces
+            `tenor, delta, iv`, one quote a row. Rows in any order.
         every_bar: a row for every bar with enough bars before it, instead of the last alone.
         since: with `every_bar`, the first bar of interest, with a zone.
         now: the moment that `data_age_s` is counted to; default: the clock.
@@ -63,10 +70,10 @@ def forecast(
     Returns:
         One row a symbol (or bar), columns `output_columns`: market; symbol; timestamp, the bar's
         open; as_of, when the bar was known; kind and horizon of the target; probability that it
-        rises, calibrated; volatility (bars: predicted realised volatility, fraction per day;
-        surfaces: mean absolute change of at-the-money iv a snapshot); gate_<expert>, which sum to
-        1; expert_ids, the top experts, best first; abstain and reason; data_age_s, seconds;
-        model_version. Where it abstains the numbers are NaN.
+        rises, calibrated; volatility (bars: predicted realised volatility, fraction per session
+        as vol30, but without the night; surfaces: mean absolute change of at-the-money iv a
+        snapshot); gate_<expert>, which sum to 1; expert_ids, the top experts, best first; abstain
+        and reason; data_age_s, seconds; model_version. Where it abstains the numbers are NaN.
 
     Raises:
         DataError: a column is missing or cannot be read.
@@ -117,19 +124,34 @@ def _market(
     ]
     parts = [_too_few([] if every_bar else tails)]
     full = [tail for tail in tails if len(tail.timestamp) >= WINDOW]
-    if full:
-        panel = panel_of(market, settings, full)
-        ends = _every_end(panel, since) if every_bar else panel.offsets[1:] - 1
-        bad = np.concatenate([tail.broken for tail in full])[ends]
-        if not every_bar:  # the newest bar is asked for, so a bad one cannot be passed over
-            bad |= np.array([tail.last > tail.timestamp[-1] for tail in full])
-        parts += [_answers(served, panel, ends[~bad])] if not bad.all() else []
-        parts.append(_rows(panel, ends[bad]).assign(abstain=True, reason=BAD_BAR))
+    parts += [_full(served, market, full, every_bar, since)] if full else []
     answers = _joined(parts)
     delay = pd.Timedelta(0) if settings.modality == "surface" else _delta(settings)
     return answers.assign(
         market=market, as_of=answers["timestamp"] + delay, kind=ask.kind, horizon=ask.horizon
     )
+
+
+def _full(
+    served: Served, market: str, full: list[Tail], every_bar: bool, since: pd.Timestamp | None
+) -> pd.DataFrame:
+    """Answer the tails that hold a window at least."""
+    panel = panel_of(market, served.config.markets[market], full)
+    ends = _every_end(panel, since) if every_bar else panel.offsets[1:] - 1
+    broken = np.concatenate([tail.broken for tail in full])[ends]
+    if not every_bar:  # the newest bar is asked for, so a bad one cannot be passed over
+        broken |= np.array([tail.last > tail.timestamp[-1] for tail in full])
+    unknown = np.isnan(panel.fingerprint[ends, FINGERPRINT_COLUMNS.index("vol30")])
+    short = np.concatenate([tail.short for tail in full])[ends]
+    silent = broken | unknown
+    parts = [
+        _rows(panel, ends[broken]).assign(abstain=True, reason=BAD_BAR),
+        _rows(panel, ends[unknown & ~broken]).assign(abstain=True, reason=NO_VOL30),
+    ]
+    if not silent.all():
+        said = np.where(short[~silent], SHORT_VOL30, "")
+        parts.append(_answers(served, panel, ends[~silent]).assign(reason=said))
+    return _joined(parts)
 
 
 def _answers(served: Served, panel: Panel, ends: Positions) -> pd.DataFrame:
@@ -149,11 +171,10 @@ def _answers(served: Served, panel: Panel, ends: Positions) -> pd.DataFrame:
     }
     return _rows(panel, ends).assign(
         probability=found["probability"].astype(np.float64),
-        volatility=_volatility(found["volatility"], panel, settings),
+        volatility=_volatility(found["log_rv_predicted"], panel, settings),
         **gates,
         expert_ids=_top(served, found),
         abstain=False,
-        reason="",
     )
 
 
@@ -188,12 +209,35 @@ def _every_end(panel: Panel, since: pd.Timestamp | None) -> Positions:
     return np.flatnonzero(wanted)
 
 
+def bars_per_session(settings: MarketConfig, near: pd.Timestamp) -> float:
+    """Return the bars of a normal session, or for bars longer than a day the share of one.
+
+    Args:
+        settings: its timeframe and calendar.
+        near: with a zone; the median of the month before it is taken, so that an early close or a
+            change of hours long ago does not count.
+
+    Example:
+        5-minute bars of XNYS: 78, where 24 hours hold 288; weekly bars: 1/5.
+    """
+    step = Timeframe.parse(settings.timeframe)
+    if not step.is_intraday:
+        week = 5 if has_close(settings.calendar) else 7
+        return 1.0 if step.bars_per_day == 1 else step.bars_per_day * 7 / week
+    last = near.tz_convert("UTC").tz_localize(None)
+    days = sessions(settings.calendar, last - pd.Timedelta(days=31), last)
+    opens = bar_opens(settings.calendar, step, days)
+    _, counts = np.unique(session_days(opens, settings.calendar, step), return_counts=True)
+    return float(np.median(counts))
+
+
 def _volatility(log_rv: NDArray[np.floating], panel: Panel, settings: MarketConfig) -> Floats:
-    """Bring the predicted sum over the volatility horizon to a day (surfaces: a snapshot)."""
+    """Bring the predicted sum over the volatility horizon to a session (surfaces: a snapshot)."""
     mean = np.exp(log_rv.astype(np.float64)) / settings.volatility_horizon
     if panel.modality == "surface":
         return np.asarray(mean)
-    return np.asarray(np.sqrt(mean * panel.timeframe.bars_per_day))
+    newest = pd.Timestamp(int(panel.timestamp.max()), unit="us", tz="UTC")
+    return np.asarray(np.sqrt(mean * bars_per_session(settings, newest)))
 
 
 def _top(served: Served, found: dict[str, NDArray[Any]]) -> list[str]:

@@ -5,11 +5,14 @@
 - A bar is bad if a price is missing or not positive, if it breaks low ≤ open, close ≤ high, if its
   volume or spread is negative, or if its time comes twice. It is left out, as the store leaves out
   quarantined rows, and every window that would have held it is marked broken.
+- vol30 alone reaches back 30 sessions. Whoever does not hold so many bars gives the sessions' sums
+  beside them, in the column `session_sums`.
 - A surface is taken with its holes, as in training; it is broken where the nearest tenor's
   at-the-money quote is missing.
 """
 
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +21,20 @@ from numpy.typing import NDArray
 from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, adjusted, check_bars
 from atlas.calendars import has_close, session_days
 from atlas.config import MarketConfig
-from atlas.data_fingerprint import FINGERPRINT_COLUMNS, fingerprint, fingerprint_surfaces
+from atlas.data_fingerprint import (
+    FINGERPRINT_COLUMNS,
+    VOL_SESSIONS,
+    fingerprint,
+    fingerprint_surfaces,
+)
+from atlas.errors import DataError
 from atlas.gate import hysteresis, rule_experts
 from atlas.surfaces import atm_iv, check_surfaces, surface_grid
 from atlas.windows import WINDOW, Panel
 
-__all__ = ["Tail", "panel_of", "read_tail"]
+__all__ = ["SUMS", "Tail", "panel_of", "read_tail", "sums_text"]
+
+SUMS = "session_sums"  # the column
 
 _LARGEST_IV = 5.0  # 500 % a year
 
@@ -41,6 +52,7 @@ class Tail(NamedTuple):
         fingerprint: (N, F).
         rule: (N,) index into EXPERT_IDS, after hysteresis.
         broken: (N,) the window that ends here lacks a bar.
+        short: (N,) vol30 is known from fewer than 30 sessions.
         last: time of the last bar that came, good or bad.
     """
 
@@ -50,6 +62,7 @@ class Tail(NamedTuple):
     fingerprint: NDArray[np.float32]
     rule: NDArray[np.int8]
     broken: Flags
+    short: Flags
     last: pd.Timestamp
 
 
@@ -57,7 +70,8 @@ def read_tail(market: str, symbol: str, rows: pd.DataFrame, settings: MarketConf
     """Read one symbol's rows, at least one, in any order.
 
     Raises:
-        DataError: a column that the market's modality needs is missing or cannot be read.
+        DataError: a column that the market's modality needs is missing or cannot be read, or
+            session_sums are not what `sums_text` writes.
     """
     name = f"{market}/{symbol}"
     if settings.modality == "surface":
@@ -65,7 +79,24 @@ def read_tail(market: str, symbol: str, rows: pd.DataFrame, settings: MarketConf
     # a column that another symbol brought into the long frame is not one of this symbol's
     empty = [c for c in ("volume", *OPTIONAL) if c in rows and rows[c].isna().all()]
     bars = check_bars(rows.drop(columns=empty), symbol=name).sort_index(kind="stable")
-    return _bar_tail(symbol, bars, settings)
+    return _bar_tail(symbol, bars, settings, _sums(rows, name))
+
+
+def sums_text(sums: pd.Series) -> str:
+    """Write session sums as the text that every row of the symbol holds in `session_sums`.
+
+    Args:
+        sums: what `atlas.data_fingerprint.session_sums` returned of the sessions before a tail of
+            bars, and of those that the tail holds only in part; the last 30 are taken.
+
+    Example:
+        `{"2026-11-18": 0.00021, "2026-11-19": null}`: null where a return of the session is
+        unknown.
+    """
+    last = sums.sort_index().iloc[-VOL_SESSIONS:]
+    days = np.datetime_as_string(last.index.to_numpy(np.int64).astype("datetime64[D]"))
+    values = [float(value) if np.isfinite(value) else None for value in last]
+    return json.dumps(dict(zip(days.tolist(), values, strict=True)))
 
 
 def panel_of(market: str, settings: MarketConfig, tails: list[Tail]) -> Panel:
@@ -89,7 +120,28 @@ def panel_of(market: str, settings: MarketConfig, tails: list[Tail]) -> Panel:
     )
 
 
-def _bar_tail(symbol: str, bars: pd.DataFrame, settings: MarketConfig) -> Tail:
+def _sums(rows: pd.DataFrame, name: str) -> pd.Series | None:
+    """Read the symbol's session sums, by day since 1970-01-01; None where there are none."""
+    texts: list[Any] = rows[SUMS].dropna().unique().tolist() if SUMS in rows else []
+    if not texts:
+        return None
+    try:
+        (text,) = texts
+        sums = pd.Series(json.loads(text), dtype=np.float64)
+        days = pd.to_datetime(sums.index, format="%Y-%m-%d").to_numpy("datetime64[D]")
+        if (sums < 0).any() or np.isinf(sums).any():
+            raise ValueError("a sum of squares is negative or infinite")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{name}: expected {SUMS} to be one text for all rows, a JSON object of sums by date "
+            f'such as {{"2026-11-18": 0.0002}}; got {texts[:2]}: {error}'
+        ) from None
+    return pd.Series(sums.to_numpy(), index=days.astype(np.int64))
+
+
+def _bar_tail(
+    symbol: str, bars: pd.DataFrame, settings: MarketConfig, sums: pd.Series | None
+) -> Tail:
     good = _sound(bars) & ~bars.index.duplicated(keep=False)
     kept = bars[good]
     values = adjusted(kept)[list(COLUMNS)].to_numpy(np.float64).T  # (5, N)
@@ -97,7 +149,7 @@ def _bar_tail(symbol: str, bars: pd.DataFrame, settings: MarketConfig) -> Tail:
     broken = np.zeros(len(kept), np.bool_)
     broken[WINDOW - 1 :] = left_out[WINDOW - 1 :] > left_out[: max(len(kept) - WINDOW + 1, 0)]
     broken |= _any_in_window(np.isnan(values[: len(PRICES)]).any(axis=0))
-    prints = fingerprint(kept, settings.timeframe, calendar=settings.calendar)
+    prints = fingerprint(kept, settings.timeframe, calendar=settings.calendar, session_sums=sums)
     times = pd.DatetimeIndex(kept.index)
     return _tail(symbol, times, values, prints, broken, bars.index[-1], settings)
 
@@ -122,7 +174,8 @@ def _tail(
 ) -> Tail:
     table = prints[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32)
     verdicts = rule_experts(table, settings.modality, Timeframe.parse(settings.timeframe))
-    return Tail(symbol, times, grid, table, hysteresis(verdicts), broken, last)
+    short = prints["vol30_short"].to_numpy(np.bool_)
+    return Tail(symbol, times, grid, table, hysteresis(verdicts), broken, short, last)
 
 
 def _sound(bars: pd.DataFrame) -> Flags:

@@ -164,7 +164,7 @@ def _rows(model: Network, own: MarketData) -> pd.DataFrame:
             "y": own.labels.direction[ends],
             "probability": found["probability"],
             "log_rv": own.labels.log_rv[ends],
-            "volatility": found["volatility"],
+            "log_rv_predicted": found["log_rv_predicted"],
             "p": np.nan if panel.probability is None else panel.probability[ends],
             "rule": np.asarray(EXPERT_IDS)[panel.rule[ends]],
         }
