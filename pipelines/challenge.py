@@ -2,11 +2,13 @@
 
 - A champion is judged on rows from its own first test session on: before it lie sessions that it
   trained on or was calibrated on.
+- Before any code of the version runs, its files are checked against the digest in the registry.
 - Each symbol comes with the bars that a full answer needs: 320 bars and 31 whole sessions before
   the first row asked for, so that windows, fingerprints and vol30 are those of a long history.
 """
 
 import json
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from atlas.bars import Timeframe
 from atlas.calendars import session_days
 from atlas.config import ATLASConfig, MarketConfig
-from pipelines import launch, store, tracking
+from pipelines import launch, packaging, store, tracking
 from pipelines.paths import Paths
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "unseen",
 ]
 
+log = logging.getLogger(__name__)
 BARS_BEFORE = 320
 SESSIONS_BEFORE = 31  # 30 completed ones and the one the first row lies in
 
@@ -54,8 +57,10 @@ def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) ->
     """Return what a version says of a long frame; see `pipelines.score` for the frame.
 
     Raises:
-        ModelError: the version cannot be loaded or fails; its last lines are in the message.
+        ModelError: a file of the version was tampered with, or it cannot be loaded or fails; its
+            last lines are in the message.
     """
+    _check(paths, version)
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "asked.parquet", Path(scratch) / "answered.parquet"
         frame.to_parquet(asked, index=False)
@@ -67,6 +72,15 @@ def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) ->
         for _ in launch.stream(command, environment, f"version {version}"):
             pass
         return pd.read_parquet(answered)
+
+
+def _check(paths: Paths, version: str) -> None:
+    held = tracking.resolve(paths, version)
+    wanted = held.tags.get(tracking.MANIFEST)
+    if wanted is None:
+        log.warning("version %s was registered without a digest: its files are unproven", version)
+        return
+    packaging.check(tracking.files_of(paths, held), wanted)
 
 
 def frames(

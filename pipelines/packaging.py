@@ -3,10 +3,13 @@
 - "Models from code": pipelines/model.py is copied in and run at load time, beside the atlas/ that
   the weights were trained with. Weights are safetensors; there is no pickle.
 - manifest.json holds the digests of weights, configuration and code; model.py checks them at load.
+  It lies beside the files it vouches for, so the version is tagged with the manifest's own digest,
+  and `check` compares all of them before any code of the model runs.
 - The requirements are what prediction imports, at the versions that trained it, and no more: no
   Airflow, no DVC, no Great Expectations.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import tempfile
@@ -23,13 +26,15 @@ from mlflow.types.schema import AnyType
 
 from atlas.bars import OPTIONAL, PRICES
 from atlas.errors import ModelError
+from atlas.tails import SUMS
 from pipelines.files import digest
 from pipelines.paths import PROJECT, Paths
 from pipelines.tracking import MODEL
 
-__all__ = ["FILES", "REQUIREMENTS", "card", "example", "log", "signature"]
+__all__ = ["FILES", "REQUIREMENTS", "card", "check", "example", "log", "manifest", "signature"]
 
 FILES = ("model.safetensors", "config.json")
+LOADER = "model.py"
 REQUIREMENTS = (  # the distributions that `import atlas.serving` and a prediction load
     "exchange-calendars",
     "mlflow",
@@ -44,8 +49,8 @@ REQUIREMENTS = (  # the distributions that `import atlas.serving` and a predicti
 )
 
 
-def log(paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, str]) -> Any:
-    """Log the variant's files as a model of the active run; return MLflow's description of it.
+def manifest(paths: Paths, variant: str) -> bytes:
+    """Return manifest.json: the digest of every file that a prediction of the variant reads.
 
     Raises:
         ModelError: a file of the trained variant is missing.
@@ -57,17 +62,35 @@ def log(paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, s
             f"{folder}: expected {', '.join(FILES)}; {', '.join(missing)} is missing: run "
             f"`python -m pipelines train --variant {variant}` first"
         )
+    code = sorted((PROJECT / "atlas").rglob("*.py"))
+    digests = {
+        **{name: digest(folder / name) for name in FILES},
+        **{str(path.relative_to(PROJECT)): digest(path) for path in code},
+        LOADER: digest(PROJECT / "pipelines" / LOADER),
+    }
+    return json.dumps(digests, indent=2, sort_keys=True).encode()
+
+
+def log(
+    paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, str], vouched: bytes
+) -> Any:
+    """Log the variant's files as a model of the active run; return MLflow's description of it.
+
+    Args:
+        vouched: what `manifest` returned.
+    """
+    folder = paths.model(variant)
     with tempfile.TemporaryDirectory() as scratch:
-        manifest = Path(scratch) / "manifest.json"
-        manifest.write_text(json.dumps(_digests(folder), indent=2, sort_keys=True))
+        written = Path(scratch) / "manifest.json"
+        written.write_bytes(vouched)
         return mlflow.pyfunc.log_model(
             name=MODEL,
-            python_model=str(PROJECT / "pipelines" / "model.py"),
+            python_model=str(PROJECT / "pipelines" / LOADER),
             code_paths=[str(PROJECT / "atlas")],
             artifacts={
                 "weights": str(folder / FILES[0]),
                 "config": str(folder / FILES[1]),
-                "manifest": str(manifest),
+                "manifest": str(written),
             },
             signature=signature(experts),
             input_example=example(),
@@ -76,19 +99,37 @@ def log(paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, s
         )
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    code = sorted((PROJECT / "atlas").rglob("*.py"))
-    return {
-        **{name: digest(folder / name) for name in FILES},
-        **{str(path.relative_to(PROJECT)): digest(path) for path in code},
-    }
+def check(folder: Path, wanted: str) -> None:
+    """Compare a logged model's manifest with its tag, and its files with the manifest.
+
+    Args:
+        folder: the model's files.
+        wanted: SHA-256 of the manifest, in hex, from the version's tag.
+
+    Raises:
+        ModelError: a file is missing or is not the one that was registered.
+    """
+    vouching = folder / "artifacts" / "manifest.json"
+    _same(vouching, wanted)
+    for name, known in json.loads(vouching.read_bytes()).items():
+        place = "artifacts" if name in FILES else "" if name == LOADER else "code"
+        _same(folder / place / name, known)
+
+
+def _same(path: Path, wanted: str) -> None:
+    came = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    if came != wanted:
+        raise ModelError(
+            f"{path} was tampered with: expected digest {wanted}, got {came}: restore the file "
+            "that was registered or promote another version"
+        )
 
 
 def signature(experts: Sequence[str]) -> ModelSignature:
     """Return what goes in, what may be asked, and what comes out.
 
-    Time stamps may carry a zone and volume may be whole numbers, which MLflow's types refuse, so
-    those two are left to the library's own check.
+    Time stamps may carry a zone, volume may be whole numbers and session_sums may be absent for
+    some symbols, which MLflow's types refuse, so those are left to the library's own check.
     """
     numbers = [*PRICES, *OPTIONAL, "tenor", "delta", "iv"]
     free = AnyType()  # type: ignore[no-untyped-call]
@@ -97,6 +138,7 @@ def signature(experts: Sequence[str]) -> ModelSignature:
         ColSpec(DataType.string, "symbol"),
         ColSpec(free, "timestamp"),
         ColSpec(free, "volume", required=False),
+        ColSpec(free, SUMS, required=False),
         *(ColSpec(DataType.double, name, required=False) for name in numbers),
     ]
     params = [
@@ -151,7 +193,7 @@ def card(tags: Mapping[str, str], losses: Mapping[str, float]) -> str:
 - Data version {tags["data_version"]}; commit {tags["git_commit"]}, dirty: {tags["git_dirty"]}.
 - Validation log-loss, mean over markets: {chosen}.
 - Input: one long frame, `market, symbol, timestamp` and the columns of bars or of surfaces; the
-  last 320 bars of a symbol are enough (and 30 sessions where vol30 should not be a short one).
+  last 320 bars of a symbol are enough, with the 30 sessions before as bars or as session_sums.
 - Output: a calibrated probability that the target rises, volatility, gate weights, and `abstain`
   with its reason where nothing should be said.
 - Use: research on the markets it was trained on. Not advice; the benchmark table of the run says

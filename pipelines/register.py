@@ -9,6 +9,7 @@
 - registration.json tells the promote stage what the night's candidate is.
 """
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -153,10 +154,13 @@ def _register(
     losses: dict[str, float],
 ) -> Any:
     variant, name = tags["variant"], f"night {tags['as_of']}"
+    vouched = packaging.manifest(paths, variant)
+    # in the database, away from the files it vouches for: whoever changes those is found out
+    tags = {**tags, tracking.MANIFEST: hashlib.sha256(vouched).hexdigest()}
     with tracking.night_run(client, name, tags["key"], tags) as run:
         run_id = run.info.run_id
         # before the metrics, each of which MLflow would otherwise copy to the model, one by one
-        model = packaging.log(paths, variant, _experts(config), tags)
+        model = packaging.log(paths, variant, _experts(config), tags, vouched)
         _log_params(client, run_id, config)
         _log_table(client, run_id, paths, run.info.start_time)
         _log_losses(client, run_id, losses)

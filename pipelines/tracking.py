@@ -41,19 +41,23 @@ from pipelines.paths import PROJECT, Paths
 
 __all__ = [
     "CHAMPION",
+    "DECISION",
     "EXPERIMENT",
+    "MANIFEST",
     "MODEL",
     "PREVIOUS",
     "Revision",
     "champion",
     "data_version",
     "digest_of",
+    "files_of",
     "night_run",
     "open_registry",
     "register_version",
     "resolve",
     "revision",
     "swap",
+    "told",
     "version_of",
 ]
 
@@ -61,6 +65,8 @@ EXPERIMENT = "atlas-nightly"
 MODEL = "atlas-moe"
 CHAMPION = "champion"
 PREVIOUS = "previous"
+DECISION = "promotion.json"  # the artifact of a run that says what was decided of its version
+MANIFEST = "manifest"  # a version's tag: the digest of its manifest.json
 _QUIET = ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
 _DATA_FILES = (":!data.dvc", ":!dvc.lock")  # a night writes them and never commits
 
@@ -120,6 +126,23 @@ def version_of(client: MlflowClient, key: str) -> ModelVersion | None:
     """Return the newest version registered under a key, or None."""
     found = client.search_model_versions(f"name = '{MODEL}' and tag.`key` = '{key}'")
     return max(found, key=lambda version: int(version.version), default=None)
+
+
+def files_of(paths: Paths, version: ModelVersion) -> Path:
+    """Return the folder that a version's files lie in; files on this machine are not copied."""
+    address = open_registry(paths).get_model_version_download_uri(MODEL, str(version.version))
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=address))
+
+
+def told(client: MlflowClient, version: ModelVersion | None) -> dict[str, Any] | None:
+    """Return the decision that a version's run keeps, or None if none was told yet."""
+    run_id = version.run_id if version else None
+    if not run_id or DECISION not in {item.path for item in client.list_artifacts(run_id)}:
+        return None
+    found: dict[str, Any] = mlflow.artifacts.load_dict(
+        f"{client.get_run(run_id).info.artifact_uri}/{DECISION}"
+    )
+    return found
 
 
 @contextmanager

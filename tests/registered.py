@@ -1,4 +1,4 @@
-"""A home with two small trained markets, for tests of the registry.
+"""A home with three small trained markets, for tests of the registry.
 
 Ingest, validation, fingerprints and training are the real stages; only the table and the base
 rate, which belong to another stage, are written plainly. The training happens once a process; a
@@ -23,14 +23,15 @@ from pipelines.paths import Paths
 __all__ = ["AS_OF", "copy_home", "tiny_config", "write_base_rate"]
 
 AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
-MARKETS = ("options_skew", "equity_daily")  # not in alphabetical order
+MARKETS = ("options_skew", "equity_daily", "equity_5min")  # not in alphabetical order
 
 
 def tiny_config() -> ATLASConfig:
-    """Return two small markets, three symbols each, and the least training."""
+    """Return three small markets, three symbols each, and the least training."""
     values = yaml.safe_load((Path(__file__).parent / "params_tiny.yaml").read_text())
     values["markets"] = {name: values["markets"][name] for name in MARKETS}
-    sizes = {name: {"symbols": 3, "sessions": 420} for name in MARKETS}
+    sessions = {"equity_5min": 40}  # 30 of them before the test sessions, for vol30
+    sizes = {name: {"symbols": 3, "sessions": sessions.get(name, 420)} for name in MARKETS}
     values["simulated"]["markets"] = sizes
     values["training"] |= {"windows_per_epoch": 128, "batch": 64, "epochs": 1}
     return ATLASConfig.parse(values)
@@ -71,9 +72,9 @@ def _trained() -> Path:
             "market": list(config.markets),
             "model": "moe_rule",
             "n": 120,
-            "accuracy": [0.5, 0.6],
-            "log_loss": [0.7, 0.6],
-            "lift": [np.nan, 0.5],
+            "accuracy": [0.5, 0.6, 0.5],
+            "log_loss": [0.7, 0.6, 0.7],
+            "lift": [np.nan, 0.5, np.nan],
         }
     )
     write_parquet(paths.benchmark / "table.parquet", table)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from atlas.config import MarketConfig
+from atlas.data_fingerprint import fingerprint, session_sums
 from atlas.errors import DataError, ModelError
+from atlas.serving import NO_VOL30, SHORT_VOL30, bars_per_session
+from atlas.tails import sums_text
 from pipelines import challenge, packaging, predict, register, store, tracking
 from pipelines.paths import PROJECT, Paths
 from tests.registered import AS_OF, MARKETS, copy_home, tiny_config
@@ -57,6 +62,15 @@ def bars(paths: Paths) -> pd.DataFrame:
     )
 
 
+@pytest.fixture(scope="module")
+def minutes(paths: Paths) -> pd.DataFrame:
+    """Every 5-minute bar of one stock, as a long frame."""
+    symbol = store.symbols(paths, "equity_5min")[0]
+    settings = CONFIG.markets["equity_5min"]
+    bars = store.read_bars(paths, "equity_5min", symbol, as_of=AS_OF, config=settings)
+    return bars.reset_index().assign(market="equity_5min", symbol=symbol)
+
+
 def test_served_probabilities_are_those_of_the_evaluation(
     paths: Paths, model: Any, rows: pd.DataFrame
 ) -> None:
@@ -77,6 +91,74 @@ def test_the_last_320_bars_are_enough(model: Any, bars: pd.DataFrame) -> None:
     whole, short = model.predict(bars), model.predict(tail)
     assert len(whole) == bars["symbol"].nunique()
     np.testing.assert_allclose(short["probability"], whole["probability"], atol=1e-6)
+
+
+def test_without_a_finished_session_there_is_no_answer(model: Any, minutes: pd.DataFrame) -> None:
+    """Bars of one session alone leave vol30 unknown: the model abstains and says what to give."""
+    answer = model.predict(minutes.tail(70)).iloc[0]
+    assert answer["abstain"]
+    assert answer["reason"] == NO_VOL30
+    assert np.isnan(answer["probability"])
+
+
+def test_a_vol30_of_few_sessions_is_said(model: Any, minutes: pd.DataFrame) -> None:
+    """320 5-minute bars hold three whole sessions: answered, with a word of warning."""
+    answer = model.predict(minutes.tail(320)).iloc[0]
+    assert not answer["abstain"]
+    assert answer["reason"] == SHORT_VOL30
+
+
+def test_session_sums_stand_for_the_sessions_before(model: Any, minutes: pd.DataFrame) -> None:
+    """With the 30 sums, 320 bars get the answer of the whole history, and 70 bars an answer."""
+    sums = sums_text(session_sums(minutes, "5min", calendar="XNYS"))
+    whole = model.predict(minutes).iloc[0]
+    tail = model.predict(minutes.tail(320).assign(session_sums=sums)).iloc[0]
+    few = model.predict(minutes.tail(70).assign(session_sums=sums)).iloc[0]
+    assert tail["probability"] == pytest.approx(whole["probability"], abs=1e-6)
+    assert tail["reason"] == whole["reason"] == few["reason"] == ""
+    assert not few["abstain"]
+    assert len(json.loads(sums)) == 30
+
+
+def test_sums_are_of_one_symbol_of_a_long_frame(
+    model: Any, minutes: pd.DataFrame, bars: pd.DataFrame
+) -> None:
+    """The column may be empty for the other symbols of the frame."""
+    sums = sums_text(session_sums(minutes, "5min", calendar="XNYS"))
+    frame = pd.concat([minutes.tail(320).assign(session_sums=sums), bars])
+    assert model.predict(frame)["reason"].tolist() == [""] * 4
+
+
+@pytest.mark.parametrize("text", ["[0.1]", "x", '{"2026-11-18": -1}', '{"yesterday": 0.1}', "7"])
+def test_sums_that_cannot_be_read_are_refused(model: Any, minutes: pd.DataFrame, text: str) -> None:
+    """The error names the symbol and shows what is expected."""
+    with pytest.raises(DataError, match=r"equity_5min/.*session_sums .*JSON object"):
+        model.predict(minutes.tail(70).assign(session_sums=text))
+
+
+def test_served_volatility_is_of_a_session(model: Any, minutes: pd.DataFrame) -> None:
+    """A session of 78 bars, not a day of 288: the median is that of vol30."""
+    served = model.predict(minutes, params={"every_bar": True, "since": "2026-11-12"})
+    known = fingerprint(minutes, "5min", calendar="XNYS")["vol30"].iloc[-len(served) :]
+    assert 0.6 < served["volatility"].median() / known.median() < 1.25
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "calendar", "bars"),
+    [
+        ("5min", "XNYS", 78),
+        ("30min", "CMES", 46),
+        ("1min", "24/7", 1440),
+        ("1d", "XNYS", 1),
+        ("1w", "XNYS", 1 / 5),
+        ("1w", "24/7", 1 / 7),
+    ],
+)
+def test_a_session_has_the_bars_of_its_calendar(timeframe: str, calendar: str, bars: float) -> None:
+    """The half session of Thanksgiving, which the month holds, does not count."""
+    settings = MarketConfig(timeframe=timeframe, calendar=calendar)
+    near = pd.Timestamp("2026-11-30", tz="UTC")
+    assert bars_per_session(settings, near) == pytest.approx(bars)
 
 
 def test_an_answer_names_its_target_its_experts_and_its_age(model: Any, bars: pd.DataFrame) -> None:
@@ -175,6 +257,26 @@ def test_tampered_weights_are_not_loaded(paths: Paths) -> None:
         weights.write_bytes(content)
 
 
+@pytest.mark.parametrize("name", ["artifacts/config.json", "model.py", "code/atlas/serving.py"])
+def test_files_and_manifest_changed_together_are_found_out(paths: Paths, name: str) -> None:
+    """Whoever changes a file and the manifest beside it still lacks the registry's digest."""
+    folder = tracking.files_of(paths, tracking.resolve(paths, "1"))
+    manifest, file = folder / "artifacts" / "manifest.json", folder / name
+    kept = manifest.read_bytes(), file.read_bytes()
+    key = name.removeprefix("artifacts/").removeprefix("code/")
+    try:
+        file.write_bytes(kept[1] + b"\n")
+        with pytest.raises(ModelError, match=r"tampered with: expected digest"):
+            challenge.answers(paths, "1", pd.DataFrame(), threads=1)
+        digests = {**json.loads(kept[0]), key: sha256(file.read_bytes()).hexdigest()}
+        manifest.write_text(json.dumps(digests))
+        with pytest.raises(ModelError, match=r"manifest.json was tampered with"):
+            challenge.answers(paths, "1", pd.DataFrame(), threads=1)
+    finally:
+        manifest.write_bytes(kept[0])
+        file.write_bytes(kept[1])
+
+
 def test_a_model_refuses_to_run_another_atlas(paths: Paths) -> None:
     """In a process whose atlas is not the packed one, loading fails instead of answering."""
     manifest = next((paths.mlflow_artifacts / "models").rglob("manifest.json"))
@@ -194,6 +296,18 @@ def test_a_symbol_of_the_store_is_asked_by_its_name(paths: Paths, model: Any) ->
     assert model.predict(frame)["abstain"].tolist() == [False]
     with pytest.raises(DataError, match=r"NOPE: expected a symbol"):
         predict.symbol_frame(paths, CONFIG, "NOPE", AS_OF)
+
+
+def test_a_symbol_of_an_intraday_market_comes_with_its_sessions(
+    paths: Paths, model: Any, minutes: pd.DataFrame
+) -> None:
+    """Its newest bars give the answer of the whole history, vol30 of 30 sessions included."""
+    frame = predict.symbol_frame(paths, CONFIG, minutes["symbol"].iloc[0], AS_OF)
+    asked, whole = model.predict(frame).iloc[0], model.predict(minutes).iloc[0]
+    assert len(frame) < len(minutes)
+    assert asked["reason"] == ""
+    assert asked["probability"] == pytest.approx(whole["probability"], abs=1e-6)
+    assert asked["volatility"] == pytest.approx(whole["volatility"])
 
 
 def test_asking_without_a_champion_says_so(paths: Paths) -> None:

@@ -1,5 +1,7 @@
 """What a night leaves in the registry: one run, one version, and nothing twice."""
 
+import json
+from hashlib import sha256
 from pathlib import Path
 
 import mlflow
@@ -81,6 +83,15 @@ def test_a_version_says_what_it_was_made_of(paths: Paths) -> None:
     assert '"equity_daily"' in tags["first_test"]
 
 
+def test_a_version_carries_the_digest_of_its_manifest(paths: Paths) -> None:
+    """The database, not the folder, says which manifest is the registered one."""
+    version = tracking.resolve(paths, "1")
+    manifest = tracking.files_of(paths, version) / "artifacts" / "manifest.json"
+    digests = json.loads(manifest.read_bytes())
+    assert version.tags[tracking.MANIFEST] == sha256(manifest.read_bytes()).hexdigest()
+    assert {"model.safetensors", "config.json", "model.py", "atlas/serving.py"} <= set(digests)
+
+
 def test_the_run_holds_the_table_the_figure_and_the_metrics(
     paths: Paths, summary: dict[str, object]
 ) -> None:
@@ -90,7 +101,7 @@ def test_the_run_holds_the_table_the_figure_and_the_metrics(
     table = mlflow.load_table("benchmark.json", run_ids=[run.info.run_id])
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert run.info.status == "FINISHED"
-    assert len(table) == 2
+    assert len(table) == 3
     assert {"accuracy.html", "table.txt", "data.dvc", "requirements.lock"} <= files
     assert run.data.metrics["accuracy/moe_rule/equity_daily"] == 0.6
     assert "lift/moe_rule/options_skew" not in run.data.metrics
