@@ -1,6 +1,6 @@
 """Promotion: nothing without proof, nothing from the past, and each model by its own code.
 
-One home lives through five nights; every test looks at one of them.
+One home lives through seven nights; every test looks at one of them.
 """
 
 import json
@@ -8,11 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
-from atlas.config import PromotionConfig
+from atlas.config import ATLASConfig, PromotionConfig
 from atlas.errors import ModelError
 from pipelines import challenge, promote, register, tracking
 from pipelines.files import read_json
@@ -31,14 +32,19 @@ class Life:
         self.paths = paths
         self.decisions: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
+        self.refused = ""
 
     def night(self, name: str, as_of: pd.Timestamp = AS_OF, *, resamples: int = 200) -> None:
         """Register and promote; other `resamples` are other params, hence another version."""
-        promotion = CONFIG.promotion.model_copy(update={"resamples": resamples})
-        config = CONFIG.model_copy(update={"promotion": promotion})
+        config = _config(resamples)
         register.run(self.paths, config, as_of=as_of)
         self.decisions[name] = promote.run(self.paths, config, as_of=as_of)
         self.files[name] = read_json(self.paths.artifacts / "promotion.json")
+
+
+def _config(resamples: int) -> ATLASConfig:
+    promotion = CONFIG.promotion.model_copy(update={"resamples": resamples})
+    return CONFIG.model_copy(update={"promotion": promotion})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,9 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     life.night("first champion")
     life.night("again")
     life.night("past", YESTERDAY)
+    life.night("back")
     _answer_badly(paths, life.decisions["first champion"]["champion_version"])
+    life.refused = _promote_tampered(life, resamples=202)
     life.night("replaced", resamples=202)
     return life
 
@@ -69,6 +77,23 @@ def _answer_badly(paths: Paths, version: str) -> None:
     digests = json.loads(manifest.read_text())
     digests["atlas/serving.py"] = sha256(changed.encode()).hexdigest()
     manifest.write_text(json.dumps(digests))
+    vouched = sha256(manifest.read_bytes()).hexdigest()
+    client.set_model_version_tag(tracking.MODEL, version, tracking.MANIFEST, vouched)
+
+
+def _promote_tampered(life: Life, *, resamples: int) -> str:
+    """Promote a candidate that is better, with a file changed meanwhile; return the error."""
+    config = _config(resamples)
+    night = register.run(life.paths, config, as_of=AS_OF)
+    held = tracking.resolve(life.paths, night["candidate_version"])
+    file = tracking.files_of(life.paths, held) / "artifacts" / "config.json"
+    content = file.read_bytes()
+    file.write_bytes(content + b" ")
+    with pytest.raises(ModelError) as refused:
+        promote.run(life.paths, config, as_of=AS_OF)
+    file.write_bytes(content)
+    champion = tracking.resolve(life.paths).version
+    return f"champion {champion}: {refused.value}"
 
 
 def test_without_proof_there_is_no_champion_and_the_night_says_why(life: Life) -> None:
@@ -122,6 +147,23 @@ def test_a_past_night_never_promotes(life: Life) -> None:
     assert past["candidate_version"] == "3"
     assert past["champion_version"] == "2"
     assert "past night" in past["reason"]
+
+
+def test_a_night_that_made_the_champion_keeps_its_evidence(life: Life) -> None:
+    """After a past night the champion's own night is run again: figures and tags stay."""
+    first, back = life.decisions["first champion"], life.decisions["back"]
+    client = tracking.open_registry(life.paths)
+    run_id = str(client.get_model_version(tracking.MODEL, "2").run_id)
+    kept = mlflow.artifacts.load_dict(f"{client.get_run(run_id).info.artifact_uri}/promotion.json")
+    assert back == {**first, "skipped": True}
+    assert life.files["back"]["figures"] == kept["figures"] == first["figures"] != {}
+    assert kept["promoted"]
+
+
+def test_a_candidate_that_cannot_answer_does_not_become_champion(life: Life) -> None:
+    """The better candidate whose file was changed is an error; the old champion stays."""
+    assert life.refused.startswith("champion 2: ")
+    assert "config.json was tampered with" in life.refused
 
 
 def test_a_champion_answers_with_the_code_it_was_packed_with(life: Life) -> None:
@@ -188,3 +230,46 @@ def test_markets_weigh_equally_whatever_their_rows() -> None:
     verdict = promote.judge(pd.concat([many, few]), "the base rate", SETTINGS)
     assert verdict.figures["difference"] > 0
     assert not verdict.better
+
+
+def test_a_gain_that_comes_in_long_runs_needs_longer_blocks() -> None:
+    """Blocks of a week take runs of 60 sessions for many proofs; long blocks do not."""
+    runs = [_rows(0.12 if place % 3 else -0.12, seed=place, sessions=60) for place in range(9)]
+    rows = pd.concat([part.assign(session=part["session"] + 60 * i) for i, part in enumerate(runs)])
+    short = promote.judge(rows, "the base rate", SETTINGS)
+    long = promote.judge(rows, "the base rate", SETTINGS, {"m": 80.0})
+    assert short.figures["difference"] == long.figures["difference"]
+    assert long.figures["difference_high"] > short.figures["difference_high"] + 0.005
+
+
+def test_blocks_are_twice_the_horizon_in_sessions() -> None:
+    """20 daily bars, with rows every fifth day, take 8 such days; 6 bars of 78 take a week."""
+    config = CONFIG.model_copy(update={"source": "files"})
+    daily = config.markets["equity_daily"]
+    long = daily.model_copy(update={"label": daily.label.model_copy(update={"horizon": 20})})
+    config = config.model_copy(update={"markets": {**config.markets, "equity_daily": long}})
+    rows = pd.DataFrame(
+        {
+            "market": ["equity_daily"] * 12 + ["equity_5min"] * 26,
+            "symbol": [*"abcd" * 3, *"s" * 26],
+            "session": [*np.arange(12) * 5, *np.repeat([0, 1], 13)],
+        }
+    )
+    assert promote.block_lengths(rows, config) == {"equity_daily": 8.0, "equity_5min": 5.0}
+
+
+def test_a_champion_does_not_win_by_silence() -> None:
+    """Rows it abstains on count as the base rate's; being right on a tenth does not save it."""
+    rows = _rows(0.1).drop(columns="rival")
+    rows["symbol"], rows["timestamp"], rows["base"] = "s", np.arange(len(rows)), 0.5
+    right = rows["y"].clip(0.02, 0.98)
+    answers = rows[["market", "symbol", "timestamp"]].assign(
+        probability=right, abstain=np.arange(len(rows)) % 10 > 0
+    )
+    verdict = promote.against(rows, answers, "7", SETTINGS, {})
+    assert verdict.better
+    assert verdict.figures["answered"] == pytest.approx(0.1)
+    assert verdict.figures["rows"] == 480
+    assert "did not answer 432 of 480 rows, which count as the base rate" in verdict.reason
+    answers["abstain"] = False
+    assert not promote.against(rows, answers, "7", SETTINGS, {}).better
