@@ -52,7 +52,7 @@ LOOKBACK = HURST_WINDOW + 1  # bars that a live tail must hold
 VOL_SESSIONS = 30
 BRIDGE = 5  # snapshots without an at-the-money quote that the last one known stands for
 
-_BLOCK = 8_192  # bars worked on at a time
+_BLOCK = 12_288  # bars worked on at a time
 _SEED_KEYS = ("vol30", "trend_r2", "hurst", "spread", "volume_z")
 _OF_TRADE = ("spread", "volume_z", "turnover_z", "atr")  # no surface has these
 _LOG_FOUR = math.log(4.0)
@@ -245,20 +245,23 @@ def _session_starts(
 def _session_vol(x: Floats, start: int, tally: _Tally, out: Table, short: Flags) -> None:
     ring, total, row, session = tally.ring, tally.total[0], tally.place[0], tally.place[1]
     value, count = _root_mean(ring, tally.days_per_bar)
-    for t in range(start, x.size):
-        move = x[t] - x[t - 1] if t > 0 else np.nan
+    t = start
+    while t < x.size:
         if row == tally.starts[session]:
             if session > 0 and not tally.completes:
                 _push(ring, tally.names[session - 1], total, tally.known_days, tally.known_sums)
                 value, count = _root_mean(ring, tally.days_per_bar)
             total, session = 0.0, session + 1
-        total += move * move
+        stop = min(x.size, t + tally.starts[session] - row)
+        for i in range(t, stop):
+            move = x[i] - x[i - 1] if i > 0 else np.nan
+            total += move * move
         if tally.completes:
             _push(ring, tally.names[session - 1], total, tally.known_days, tally.known_sums)
             value, count = _root_mean(ring, tally.days_per_bar)
-        out[t - start] = value
-        short[t - start] = count < ring.size
-        row += 1
+        out[t - start : stop - start] = value
+        short[t - start : stop - start] = count < ring.size
+        row, t = row + stop - t, stop
     tally.total[0], tally.place[0], tally.place[1] = total, row, session
 
 

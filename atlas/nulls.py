@@ -64,12 +64,15 @@ def trend_null(r2: Floats) -> Floats:
 def ratio_null(log_ratio: Floats, error: Floats) -> Floats:
     """Return Φ(log_ratio/error), NaN where a NaN or 0/0 comes in: (N,) to (N,)."""
     out = np.empty(log_ratio.size)
+    for i in range(out.size):  # apart from the look-up, which is not for vector instructions
+        out[i] = (log_ratio[i] / error[i] + _REACH) * _STEPS
     top = 2.0 * _REACH * _STEPS
-    for i in range(log_ratio.size):
-        place = (log_ratio[i] / error[i] + _REACH) * _STEPS
-        place = min(max(place, 0.0), top) if place == place else place
-        cell = int(place) if place >= 0.0 else 0
-        out[i] = _PHI[cell] + (place - cell) * (_PHI[cell + 1] - _PHI[cell])
+    for i in range(out.size):
+        place = out[i] if out[i] > 0.0 else 0.0
+        place = place if place < top else top
+        cell = int(place)
+        found = _PHI[cell] + (place - cell) * (_PHI[cell + 1] - _PHI[cell])
+        out[i] = found if out[i] == out[i] else np.nan
     return out
 
 

@@ -107,12 +107,12 @@ def test_intraday_vol30_reads_the_thirty_sessions_before_its_own() -> None:
 
 def test_a_long_history_has_the_sessions_of_every_bar() -> None:
     """Past a block, where not every bar's session is looked up, vol30 is that of its calendar."""
-    bars = intraday(130)
+    bars = intraday(165)
     bars = bars.drop(bars.index[[70, 71, 5_000, *range(6_000, 6_400), 9_000]])
     table = fingerprint(bars, "5min", calendar="XNYS")
     days = session_days(bars.index, "XNYS", Timeframe.parse("5min"))
     sums = session_sums(bars, "5min", calendar="XNYS")
-    assert len(bars) > 8_192
+    assert len(bars) > 12_288
     for day in np.unique(days)[1:]:
         known = sums[sums.index < day].tail(VOL_SESSIONS).dropna()
         expected = np.sqrt(known.mean()) if len(known) else np.nan
