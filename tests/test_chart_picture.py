@@ -12,8 +12,8 @@ from atlas.config import ATLASConfig, LabelConfig, MarketConfig
 from atlas.errors import DataError
 from pipelines import store
 from pipelines.chart_picture import save
-from pipelines.files import write_json, write_parquet
 from pipelines.paths import Paths
+from tests.judged import judge
 from tests.test_fingerprint_stage import AS_OF, config_of, daily_bars, surfaces
 
 STEP = Timeframe.parse("1d")
@@ -32,21 +32,13 @@ def config() -> ATLASConfig:
     )
 
 
-def judge(paths: Paths) -> None:
-    """Leave what a validation that found nothing wrong leaves."""
-    for market in ("etf", "vol"):
-        keys = pd.DataFrame({"symbol": ["-"], "timestamp": [AS_OF], "tenor": [0], "delta": [0.0]})
-        write_parquet(paths.quarantine(market), keys)
-        night = {"as_of": AS_OF.isoformat(), "covers": "2026-11-21T00:00:00+00:00"}
-        write_json(paths.validation(market), night | {"passed": True, "unreadable": []})
-
-
 def test_a_symbol_is_drawn_in_every_market_that_has_it(tmp_path: Path, config: ATLASConfig) -> None:
     """Bars and surfaces end in a PNG with something on it; a second run changes no byte."""
     paths = Paths(tmp_path)
     store.write_bars(paths, "etf", "SPY", daily_bars(1), STEP, "chart")
     store.write_bars(paths, "vol", "SPY", surfaces(80), STEP, "surface")
-    judge(paths)
+    for market in config.markets:
+        judge(paths, market, AS_OF)
     files = save(paths, config, "SPY", as_of=AS_OF)
     assert [path.name for path in files] == ["etf-SPY.png", "vol-SPY.png"]
     for path in files:
@@ -59,7 +51,8 @@ def test_what_cannot_be_drawn_is_named(tmp_path: Path, config: ATLASConfig) -> N
     """An unknown symbol and a short one are errors that say what was expected."""
     paths = Paths(tmp_path)
     store.write_bars(paths, "etf", "NEW", daily_bars(1, 63), STEP, "chart")
-    judge(paths)
+    for market in config.markets:
+        judge(paths, market, AS_OF)
     with pytest.raises(DataError, match="NEW: expected 64 bars for a window; got 63"):
         save(paths, config, "NEW", as_of=AS_OF)
     with pytest.raises(
