@@ -26,7 +26,7 @@ from atlas.errors import ModelError
 from pipelines.files import read_json, write_bytes
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["child_environment", "launch", "stream", "summary_path"]
+__all__ = ["bound_to", "child_environment", "launch", "stream", "summary_path"]
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def stream(command: list[str], environment: dict[str, str], name: str) -> Iterat
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
-        preexec_fn=_bound_to(os.getpid()),
+        preexec_fn=bound_to(os.getpid(), signal.SIGKILL),
     )
     last: deque[str] = deque(maxlen=20)
     try:
@@ -114,14 +114,14 @@ def stream(command: list[str], environment: dict[str, str], name: str) -> Iterat
         raise ModelError(f"{name} {_ending(code)}; its last lines:\n" + "\n".join(last))
 
 
-def _bound_to(parent: int) -> Callable[[], None] | None:
-    """Return what the child runs first: be killed when the parent dies (Linux only)."""
+def bound_to(parent: int, end: signal.Signals) -> Callable[[], None] | None:
+    """Return what a child runs first: be sent `end` when the parent dies (Linux only)."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl  # loaded here: nothing may lock after a fork
 
     def bind() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, end)
         if os.getppid() != parent:  # it died between fork and prctl
             os._exit(1)
 

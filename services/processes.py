@@ -7,14 +7,12 @@
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import psutil
 
 from atlas.errors import HomeError
 from pipelines.files import read_json, write_json
+from pipelines.launch import bound_to
 from pipelines.paths import PROJECT, Paths
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
 
 LOCALHOST = "127.0.0.1"
 GRACE_S = 10.0  # a scheduler whose tasks were ended waits for them in vain
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def start(paths: Paths, program: Program, *, bound: bool) -> int:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_bound_to(os.getpid()) if bound else None,
+            preexec_fn=bound_to(os.getpid(), signal.SIGTERM) if bound else None,
         )
     created = psutil.Process(process.pid).create_time()
     entry = {
@@ -231,16 +229,3 @@ def _runs(process: psutil.Process) -> bool:
     except (psutil.NoSuchProcess, psutil.TimeoutExpired):
         pass
     return False
-
-
-def _bound_to(parent: int) -> Callable[[], None] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # loaded here: nothing may lock after a fork
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died between fork and prctl
-            os._exit(1)
-
-    return bind
