@@ -9,6 +9,7 @@ Both look at each other: a claim is only made while nobody holds the file lock, 
 is only of use to a night that finds no living claim.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def claim(paths: Paths, holder: str) -> None:
                 raise HomeError(
                     f"home {paths.home}: the run {other} is under way; wait until it ends"
                 )
-            scheduler = psutil.Process(os.getsid(0))
+            scheduler = _head_of_session()
             token = {"holder": holder, "pid": scheduler.pid, "created": scheduler.create_time()}
             write_json(_token(paths), token)
     except Timeout:
@@ -74,6 +75,22 @@ def release(paths: Paths, holder: str) -> None:
     """Give the home back, if `holder` has it."""
     if claimed_by(paths) == holder:
         _token(paths).unlink(missing_ok=True)
+
+
+def _head_of_session() -> psutil.Process:
+    """Return the highest living ancestor in this process's session: the scheduler of a task.
+
+    The session's leader itself may be gone (a shell that was closed) or out of sight (a container
+    entered from outside has session 0).
+    """
+    head = psutil.Process()
+    session = os.getsid(0)
+    with contextlib.suppress(ProcessLookupError):  # an ancestor may end meanwhile
+        for ancestor in head.parents():
+            if os.getsid(ancestor.pid) != session:
+                break
+            head = ancestor
+    return head
 
 
 def _token(paths: Paths) -> Path:

@@ -109,7 +109,8 @@ def test_settings_of_the_shell_do_not_leak(paths: Paths, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "wrong")
     code = "import os; print(sorted(k for k in os.environ if k[:7] in ('AIRFLOW', 'MLFLOW_')))"
     program = Program("shell", (sys.executable, "-c", code), {"AIRFLOW_HOME": "x"})
-    os.waitpid(start(paths, program, bound=False), 0)
+    start(paths, program, bound=False)
+    _await_end(paths, "shell")
     assert tail(paths.var / "logs" / "shell.log") == "['AIRFLOW_HOME']"
 
 
@@ -147,11 +148,40 @@ def test_a_dead_schedulers_claim_does_not_count(paths: Paths) -> None:
     assert claim.claimed_by(paths) == "run-2"
 
 
+def test_a_claim_needs_no_session_leader(paths: Paths) -> None:
+    """A task whose session has lost its leader claims for the highest ancestor that is left."""
+    code = f"""
+import os, pathlib, sys, time
+os.setsid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == os.getsid(0):
+    time.sleep(0.01)
+from pipelines import claim
+from pipelines.paths import Paths
+home = Paths(pathlib.Path({str(paths.home)!r}))
+claim.claim(home, "run-1")
+print(claim.claimed_by(home), flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=False
+    )
+    assert done.stdout.strip() == "run-1", done.stderr
+
+
 def test_a_night_by_hand_keeps_tasks_out(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a night in one process holds the home, a scheduler's task cannot claim it."""
     monkeypatch.setattr("pipelines.claim.PROBE_S", 0.1)
     with night_lock(paths), pytest.raises(HomeError, match="started by hand"):
         claim.claim(paths, "run-1")
+
+
+def _await_end(paths: Paths, name: str) -> None:
+    """Wait until a started program has ended."""
+    deadline = time.monotonic() + 30
+    while alive(paths, name):
+        assert time.monotonic() < deadline, f"{name} still runs"
+        time.sleep(0.01)
 
 
 def _children(pid: int) -> list[psutil.Process]:
