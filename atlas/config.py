@@ -169,6 +169,22 @@ class PromotionConfig(_Frozen):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
+class BenchmarkConfig(_Frozen):
+    """The long benchmark: seeds, simulated windows a market, and the cuts of an archive."""
+
+    seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    train_windows: int = Field(default=64_000, ge=256)
+    test_windows: int = Field(default=50_000, ge=256)
+    cuts: tuple[dt.date, ...] = ()
+
+    @field_validator("cuts")
+    @classmethod
+    def _ascending(cls, cuts: tuple[dt.date, ...]) -> tuple[dt.date, ...]:
+        if list(cuts) != sorted(set(cuts)):
+            raise ValueError(f"expected distinct dates in order; got {[str(c) for c in cuts]}")
+        return cuts
+
+
 class ATLASConfig(_Frozen):
     """The whole of params.yaml."""
 
@@ -179,6 +195,7 @@ class ATLASConfig(_Frozen):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     promotion: PromotionConfig = PromotionConfig()
+    benchmark: BenchmarkConfig = BenchmarkConfig()
     tuning: Literal["none"] = "none"
 
     @model_validator(mode="after")

@@ -33,7 +33,9 @@ __all__ = [
     "Question",
     "Split",
     "bar_variance",
+    "coming_moves",
     "cut",
+    "cut_at",
     "label",
     "log_positive",
     "measure_iv",
@@ -171,10 +173,10 @@ def label(
         ConfigError: `kind` does not fit the market's modality.
     """
     positions = np.arange(panel.timestamp.size)
+    question = Question(kind, measure, horizon, skip)
     reach = skip + horizon
     seen, quiet = _inside(panel, reach), _inside(panel, volatility_horizon)
-    past = moves(panel, kind=kind, measure=measure, horizon=horizon)
-    move = np.where(seen, _ahead(past, reach), np.nan)
+    move = coming_moves(panel, question)
     tied = np.abs(move) <= TIE
     direction = np.where(np.isnan(move) | tied, np.nan, move > 0)
     log_rv = np.where(quiet, _log_variance_ahead(panel, volatility_horizon), np.nan)
@@ -185,7 +187,7 @@ def label(
         last,
         int(tied.sum()),
         tied,
-        Question(kind, measure, horizon, skip),
+        question,
     )
 
 
@@ -218,13 +220,57 @@ def cut(
             f"{panel.market}: expected more than {test} + {validation} sessions to cut test and "
             f"validation from; got {days.size}: bring more history or lower the market's cut"
         )
-    test_day, validation_day = int(days[-test]), int(days[-test - validation])
+    first = int(days[-test - validation]), int(days[-test])
+    return _parted(panel, labels, (*first, int(days[-1]) + 1), horizon=horizon, window=window)
+
+
+def cut_at(
+    panel: Panel,
+    labels: Labels,
+    *,
+    day: int,
+    end: int,
+    validation: int,
+    horizon: int,
+    window: int = WINDOW,
+) -> Split:
+    """Part a market by a date that all markets share.
+
+    Args:
+        panel: the market.
+        labels: its labels; rows without a direction are left out.
+        day: the cut, days since 1970-01-01; test rows begin with the first session from it.
+        end: test rows are of sessions before this day. A market without sessions in between has
+            no test row, and what lies before the cut still trains.
+        validation: sessions before the cut, at most a quarter of what is there.
+        horizon: step of the grid of validation and test rows, by index within the symbol.
+        window: bars of the own symbol that a row needs, its own included.
+
+    Raises:
+        DataError: the market has no session before the cut.
+    """
+    before = np.unique(panel.session[panel.session < day])
+    if before.size == 0:
+        raise DataError(
+            f"{panel.market}: expected sessions before the cut {_date(day)}; got none: leave the "
+            "market out of this cut"
+        )
+    kept = max(1, min(validation, before.size // 4))
+    first = int(before[-kept]), day
+    return _parted(panel, labels, (*first, end), horizon=horizon, window=window)
+
+
+def _parted(
+    panel: Panel, labels: Labels, days: tuple[int, int, int], *, horizon: int, window: int
+) -> Split:
+    """Part rows at the first days of validation and test and at the day after the last."""
+    validation_day, test_day, end_day = days
     embargo = int((labels.last - np.arange(labels.last.size)).max())
     clear = labels.last + embargo
     inner = panel.index >= window - 1
     usable = inner & np.isfinite(labels.direction)
     grid = panel.index % horizon == 0
-    tests = grid & (panel.session >= test_day)
+    tests = grid & (panel.session >= test_day) & (panel.session < end_day)
     validates = grid & (panel.session >= validation_day) & (clear < panel.reached(test_day))
     trains = clear < panel.reached(validation_day)
     tied = labels.tied if labels.tied.size else np.zeros_like(inner)
@@ -234,6 +280,10 @@ def cut(
         np.flatnonzero(usable & tests),
         int((tied & inner & tests).sum()),
     )
+
+
+def _date(day: int) -> str:
+    return str(np.datetime64(day, "D"))
 
 
 def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats:
@@ -260,6 +310,17 @@ def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats
         change = np.array(scaled - scaled.groupby(panel.timestamp).transform("median"))
     change[panel.index < horizon] = np.nan
     return change
+
+
+def coming_moves(panel: Panel, question: Question) -> Floats:
+    """Return the move that each bar is asked about, (N,), NaN where none may be asked.
+
+    Log returns, or vol points of a surface's measure; a relative direction's is in units of vol30.
+    """
+    kind, measure, horizon, skip = question
+    past = moves(panel, kind=kind, measure=measure, horizon=horizon)
+    reach = skip + horizon
+    return np.where(_inside(panel, reach), _ahead(past, reach), np.nan)
 
 
 def _level(values: Floats, kind: Kind, measure: Measure) -> Floats:

@@ -1,0 +1,113 @@
+"""What the long benchmark consists of: units that can be done apart, in any order, and resumed.
+
+A unit is one model, fitted and scored with one seed at one cut. Simulated markets have one cut,
+`simulated`, whose training and test windows are drawn anew for each seed; an archive is cut at
+the dates of `benchmark.cuts`, the same for all markets, and scored on the same rows by all seeds.
+
+A unit is done when its folder holds predictions made by the same library, parameters and data.
+Only atlas/ counts as code here: a new column of the table asks for no new training.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from atlas.config import ATLASConfig
+from pipelines.files import digest, read_json, write_json
+from pipelines.paths import PROJECT, Paths
+
+__all__ = ["NETWORKS", "SIMULATED", "YARDSTICKS", "Unit", "is_done", "mark_done", "root", "units"]
+
+SIMULATED = "simulated"
+YARDSTICKS = "yardsticks"  # the unit of all rivals that are no network: they take seconds
+NETWORKS = (
+    "moe_mlp",
+    "moe_rule",
+    "cnn",
+    "cnn_fingerprint",
+    "cnn_1d",
+    "moe_uniform",
+    "moe_random",
+    "moe_oracle",
+)
+_REAL = NETWORKS[:6]  # random routing is a check of the simulation; no oracle knows a real law
+_USED = {"source", "markets", "moe", "model", "training", "tuning", "benchmark"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One model, one seed, one cut; `cut` is `simulated` or an ISO date."""
+
+    cut: str
+    seed: int
+    model: str
+
+    @property
+    def name(self) -> str:
+        """For logs and folders."""
+        return f"{self.cut}/{self.seed}/{self.model}"
+
+
+def units(config: ATLASConfig) -> tuple[Unit, ...]:
+    """Return the units of a configuration, the champion's candidates first."""
+    simulated = config.source == SIMULATED
+    cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
+    models = (YARDSTICKS, *(NETWORKS if simulated else _REAL))
+    return tuple(
+        Unit(cut, seed, model) for model in models for seed in config.benchmark.seeds for cut in cuts
+    )
+
+
+def root(paths: Paths) -> Path:
+    """Return the folder of the long benchmark."""
+    return paths.artifacts / "evidence"
+
+
+def is_done(paths: Paths, config: ATLASConfig, unit: Unit) -> bool:
+    """Say whether the unit's predictions are there, made by this library from these data."""
+    record = _record(paths, unit)
+    if not record.is_file():
+        return False
+    found = read_json(record)
+    return bool(found["key"] == _key(paths, config, unit)) and all(
+        (record.parent / name).is_file() and digest(record.parent / name) == known
+        for name, known in found["files"].items()
+    )
+
+
+def mark_done(
+    paths: Paths, config: ATLASConfig, unit: Unit, files: list[Path], facts: Mapping[str, Any]
+) -> None:
+    """Record what a unit wrote, last of all: a killed unit is done again."""
+    record = _record(paths, unit)
+    written = {str(path.relative_to(record.parent)): digest(path) for path in files}
+    write_json(record, {"key": _key(paths, config, unit), "files": written, **facts})
+
+
+def _record(paths: Paths, unit: Unit) -> Path:
+    return root(paths) / unit.name / "unit.json"
+
+
+def _key(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
+    used = config.model_dump(mode="json", include=_USED)
+    used["benchmark"].pop("seeds")  # one seed more leaves the others as they are
+    read = {} if unit.cut == SIMULATED else _read(paths, config)
+    text = json.dumps({"unit": unit.name, "params": used, "read": read, "code": _library()})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(paths: Paths, config: ATLASConfig) -> dict[str, str]:
+    found = [paths.data_dvc, *(paths.fingerprints(market) for market in config.markets)]
+    return {str(path.relative_to(paths.home)): digest(path) for path in found if path.is_file()}
+
+
+@cache
+def _library() -> str:
+    total = hashlib.sha256((PROJECT / "requirements.lock").read_bytes())
+    for path in sorted((PROJECT / "atlas").rglob("*.py")):
+        total.update(str(path.relative_to(PROJECT)).encode() + path.read_bytes())
+    return total.hexdigest()

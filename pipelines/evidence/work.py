@@ -1,0 +1,129 @@
+"""Do one unit: bring its windows, fit its models, write what they say of every scored window.
+
+A unit runs as a process of its own (`python -m pipelines evidence --unit …`), so that several
+cores work at once and a killed one costs only itself. Written per model: `<model>.parquet`, with a
+row for each validation and test window; for a network its weights as well.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+
+from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
+from atlas.config import ATLASConfig
+from atlas.moe import AtlasMoE, Network, build_model
+from atlas.prediction import predict
+from atlas.training import train
+from atlas.windows import MarketData
+from pipelines.evidence import plan
+from pipelines.evidence.cuts import archive_at
+from pipelines.files import write_bytes, write_json, write_parquet
+from pipelines.paths import Paths
+from pipelines.training_progress import watch
+
+__all__ = ["do"]
+
+log = logging.getLogger(__name__)
+Scored = dict[str, np.ndarray[Any, Any]]
+
+
+def do(paths: Paths, config: ATLASConfig, unit: plan.Unit, *, as_of: pd.Timestamp) -> None:
+    """Fit and score the models of a unit and record it as done."""
+    folder = plan.root(paths) / unit.name
+    begun = time.process_time()
+    data = _windows(paths, config, unit, as_of)
+    if unit.model == plan.YARDSTICKS:
+        files = _yardsticks(folder, config, data, unit)
+    else:
+        files = _network(folder, config, data, unit)
+    facts = {"cpu_s": round(time.process_time() - begun, 1)}
+    plan.mark_done(paths, config, unit, files, facts)
+
+
+def _windows(
+    paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timestamp
+) -> dict[str, MarketData]:
+    return archive_at(paths, config, as_of, unit.cut)
+
+
+def _yardsticks(
+    folder: Path, config: ATLASConfig, data: Mapping[str, MarketData], unit: plan.Unit
+) -> list[Path]:
+    settings = LightGBMSettings(threads=config.training.threads, seed=unit.seed)
+    models: dict[str, Yardstick] = {
+        "base_rate": BaseRate(),
+        "reversal": ReversalRule(),
+        "lightgbm": LightGBM(settings),
+    }
+    files = []
+    for name, model in models.items():
+        model.fit(data)
+        parts = [
+            _frame(own, {"probability": model.predict(market, _ends(own))})
+            for market, own in data.items()
+        ]
+        files.append(_write(folder, name, parts))
+        log.info("%s: %s is scored", unit.name, name)
+    return files
+
+
+def _network(
+    folder: Path, config: ATLASConfig, data: Mapping[str, MarketData], unit: plan.Unit
+) -> list[Path]:
+    torch.manual_seed(unit.seed)
+    model = build_model(config, variant=unit.model)
+    experts = model.expert_ids if isinstance(model, AtlasMoE) else ()
+    with watch(unit.name, experts) as progress:
+        result = train(model, data, config.training, seed=unit.seed, progress=progress)
+    parts = [_said(model, market, own) for market, own in data.items()]
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(folder / "model.safetensors", safetensors.torch.save(weights))
+    write_json(folder / "history.json", [epoch._asdict() for epoch in result.history])
+    files = [_write(folder, unit.model, parts)]
+    return [*files, folder / "model.safetensors", folder / "history.json"]
+
+
+def _said(model: Network, market: str, own: MarketData) -> pd.DataFrame:
+    found = predict(model, own, _ends(own), market_index=model.markets.index(market))
+    said = {"probability": found["probability"], "log_rv_predicted": found["log_rv_predicted"]}
+    experts = model.expert_ids if isinstance(model, AtlasMoE) else ()
+    weights = np.zeros((len(found["probability"]), len(experts)), np.float32)
+    if experts:
+        rows = np.arange(len(weights))[:, None]
+        np.add.at(weights, (rows, found["expert_ids"]), found["expert_weights"])
+    said |= {f"gate_{name}": weights[:, place] for place, name in enumerate(experts)}
+    return _frame(own, said)
+
+
+def _ends(own: MarketData) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.concatenate([own.split.validation, own.split.test])
+
+
+def _frame(own: MarketData, said: Mapping[str, np.ndarray[Any, Any]]) -> pd.DataFrame:
+    """Return what was said of a market's scored windows, beside what became of them."""
+    panel, split, ends = own.panel, own.split, _ends(own)
+    known = panel.probability
+    facts = {
+        "market": panel.market,
+        "symbol": panel.symbol_of(ends),
+        "timestamp": pd.to_datetime(panel.timestamp[ends], unit="us", utc=True),
+        "session": panel.session[ends],
+        "split": np.repeat(["validation", "test"], [split.validation.size, split.test.size]),
+        "y": own.labels.direction[ends],
+        "log_rv": own.labels.log_rv[ends],
+        "p": np.full(ends.size, np.nan) if known is None else known[ends],
+    }
+    return pd.DataFrame({**facts, **said})
+
+
+def _write(folder: Path, name: str, parts: list[pd.DataFrame]) -> Path:
+    path = folder / f"{name}.parquet"
+    write_parquet(path, pd.concat(parts, ignore_index=True))
+    return path
