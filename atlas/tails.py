@@ -28,7 +28,7 @@ from atlas.data_fingerprint import (
     fingerprint_surfaces,
 )
 from atlas.errors import DataError
-from atlas.gate import hysteresis, rule_experts
+from atlas.rule import hysteresis, rule_experts
 from atlas.surfaces import atm_iv, check_surfaces, surface_grid
 from atlas.windows import WINDOW, Panel
 

@@ -17,7 +17,7 @@ from atlas.bars import Timeframe
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
-from atlas.gate import rule_experts
+from atlas.rule import rule_experts
 from pipelines.paths import Paths
 
 PROJECT = Path(__file__).parent.parent

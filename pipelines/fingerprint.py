@@ -30,7 +30,7 @@ from atlas.data_fingerprint import (
     fingerprint_surfaces,
 )
 from atlas.errors import DataError
-from atlas.gate import hysteresis, rule_experts
+from atlas.rule import hysteresis, rule_experts
 from atlas.surfaces import surface_grid
 from pipelines import store
 from pipelines.files import digest, read_json, write_json, write_parquet

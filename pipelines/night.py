@@ -54,6 +54,19 @@ class Night:
     folder: Path | None
 
 
+class _Unambiguous(yaml.SafeLoader):
+    """YAML in which a key stands once: of two, one would be dropped without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, refusing a key that stands twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"key {min(twice)!r} stands twice in the mapping of line {line}")
+        return super().construct_mapping(node, deep)
+
+
 def read_config(params: Path, *, source: str | None = None) -> ATLASConfig:
     """Read params.yaml and check it.
 
@@ -61,11 +74,11 @@ def read_config(params: Path, *, source: str | None = None) -> ATLASConfig:
         ConfigError: naming the file or the key.
     """
     try:
-        values = yaml.safe_load(params.read_text(encoding="utf-8"))
+        values = yaml.load(params.read_text(encoding="utf-8"), _Unambiguous)  # noqa: S506, a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{params}: cannot be read: {error}; give --params FILE") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{params}: is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{params}: is not sound YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{params}: expected a mapping of keys, got {type(values).__name__}")
     return ATLASConfig.parse({**values, "source": source} if source else values)

@@ -116,6 +116,14 @@ def test_unknown_key_is_named(tmp_path: Path, params: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+def test_a_key_that_stands_twice_is_named(tmp_path: Path, params: Path) -> None:
+    """Of two equal keys YAML would keep the last and drop the other without a word."""
+    params.write_text(params.read_text() + "source: files\n")
+    done = _run("check", "--home", tmp_path / "home", "--params", params)
+    assert done.returncode == 2
+    assert "key 'source' stands twice" in done.stderr
+
+
 def test_market_that_would_leave_its_folder_is_refused(tmp_path: Path, params: Path) -> None:
     """`../` in a market's name never becomes a path, neither from params nor from an option."""
     done = _run("ingest", "--home", tmp_path / "home", "--params", params, "--market", "../etc")

@@ -11,7 +11,17 @@ from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import ConfigError, DataError
 from atlas.evaluation import session_interval
 from atlas.metrics import hits
-from atlas.windows import IV_FLOOR, VARIANCE_FLOOR, WINDOW, Labels, MarketData, cut, label, moves
+from atlas.windows import (
+    IV_FLOOR,
+    VARIANCE_FLOOR,
+    WINDOW,
+    Labels,
+    MarketData,
+    cut,
+    cut_at,
+    label,
+    moves,
+)
 from tests.panels import panel_of, walk
 
 NAN = float("nan")
@@ -279,3 +289,28 @@ def test_moves_end_at_their_bar():
     found = moves(panel_of(CLOSES, symbols=2), kind="direction", measure="skew", horizon=2)
     expected = [NAN, NAN, 0.0, np.log(10 / 11), NAN, NAN, np.log(9 / 12), np.log(9.5 / 13)]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_a_shared_cut_parts_by_date_and_ends_at_the_next():
+    """Rows before the date train, rows from it up to the next cut are tested, none is both."""
+    panel = panel_of(walk(400, seed=3), symbols=2)
+    labels = label(panel)
+    days = np.unique(panel.session)
+    split = cut_at(panel, labels, day=int(days[300]), end=int(days[350]), validation=40, horizon=1)
+    assert panel.session[split.test].min() == days[300]
+    assert panel.session[split.test].max() == days[349]
+    assert panel.session[split.validation].min() == days[260]
+    assert (labels.last[split.validation] < panel.reached(int(days[300]))[split.validation]).all()
+    assert (labels.last[split.train] < panel.reached(int(days[260]))[split.train]).all()
+
+
+def test_a_market_that_ended_before_the_cut_trains_and_is_not_tested():
+    """Its history is known at the cut; one that has not begun by then is refused by name."""
+    panel = panel_of(walk(400, seed=3))
+    labels = label(panel)
+    after = int(panel.session.max()) + 10
+    split = cut_at(panel, labels, day=after, end=after + 100, validation=40, horizon=1)
+    assert split.test.size == 0
+    assert split.train.size > 200
+    with pytest.raises(DataError, match="expected sessions before the cut"):
+        cut_at(panel, labels, day=int(panel.session.min()), end=after, validation=4, horizon=1)

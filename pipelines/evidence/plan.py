@@ -58,7 +58,10 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
     models = (YARDSTICKS, *(NETWORKS if simulated else _REAL))
     return tuple(
-        Unit(cut, seed, model) for model in models for seed in config.benchmark.seeds for cut in cuts
+        Unit(cut, seed, model)
+        for model in models
+        for seed in config.benchmark.seeds
+        for cut in cuts
     )
 
 

@@ -57,7 +57,7 @@ def complete(
 
     failed = []
     workers = jobs or len(os.sched_getaffinity(0))
-    with _watch(console or Console(), len(left)) as say, ThreadPoolExecutor(workers) as pool:
+    with _Watch(console or Console(), len(left)) as say, ThreadPoolExecutor(workers) as pool:
         running = {pool.submit(one, unit): unit for unit in left}
         for future in as_completed(running):
             say(running[future].name)
@@ -71,7 +71,7 @@ def complete(
     return len(left)
 
 
-class _watch:
+class _Watch:
     """Show how many units are done: a bar on a terminal, a line for each elsewhere."""
 
     def __init__(self, console: Console, total: int) -> None:
