@@ -293,7 +293,7 @@ def test_moves_end_at_their_bar():
 
 def test_a_shared_cut_parts_by_date_and_ends_at_the_next():
     """Rows before the date train, rows from it up to the next cut are tested, none is both."""
-    panel = panel_of(walk(400, seed=3), symbols=2)
+    panel = walk("daily", symbols=2, bars=400, seed=3)
     labels = label(panel)
     days = np.unique(panel.session)
     split = cut_at(panel, labels, day=int(days[300]), end=int(days[350]), validation=40, horizon=1)
@@ -306,7 +306,7 @@ def test_a_shared_cut_parts_by_date_and_ends_at_the_next():
 
 def test_a_market_that_ended_before_the_cut_trains_and_is_not_tested():
     """Its history is known at the cut; one that has not begun by then is refused by name."""
-    panel = panel_of(walk(400, seed=3))
+    panel = walk("daily", symbols=1, bars=400, seed=3)
     labels = label(panel)
     after = int(panel.session.max()) + 10
     split = cut_at(panel, labels, day=after, end=after + 100, validation=40, horizon=1)
