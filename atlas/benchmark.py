@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from atlas.errors import ModelError
-from atlas.evaluation import BLOCK, Draws, pooled, session_draws
+from atlas.evaluation import BLOCK, POOLED, Draws, pooled, session_draws
 from atlas.metrics import hits, lift, log_losses
 
 __all__ = [
@@ -37,7 +37,6 @@ SEED_FIGURES: Final[Mapping[str, Mapping[str, float]]] = {
     "low_vol_etf": {"cnn": 0.521, "moe_rule": 0.530, "moe_mlp": 0.534},
 }
 MODELS: Final = ("base_rate", "reversal", "lightgbm", "cnn", "moe_rule", "moe_mlp")
-POOLED: Final = "mean over markets"
 COLUMNS: Final = (
     "market",
     "model",

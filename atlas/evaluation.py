@@ -9,7 +9,7 @@
 - Pooled figures are means over markets, never over rows; each market is resampled by itself.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from atlas.errors import DataError
 
 __all__ = [
     "BLOCK",
+    "POOLED",
     "Draws",
     "Interval",
     "block_length",
     "paired_difference",
     "pooled",
+    "resampled_error",
     "session_draws",
     "session_interval",
     "stationary_counts",
@@ -31,6 +33,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 BLOCK = 5.0  # sessions, a week of trading; the least mean length of a block
+POOLED: Final = "mean over markets"  # how tables name the row that pools them
 
 
 class Interval(NamedTuple):
@@ -100,18 +103,9 @@ def session_draws(
     Raises:
         DataError: there is no row.
     """
-    if values.size == 0:
-        raise DataError("expected at least one row to resample; got none: check the market's cut")
-    days, row = np.unique(sessions, return_inverse=True)
-    sums = np.bincount(row, weights=values)
-    rows = np.bincount(row).astype(np.float64)
-    mean = float(sums.sum() / rows.sum())
-    length = min(block, max(days.size / 6, 1.0))
-    rng = np.random.default_rng(seed)
-    counts = stationary_counts(days.size, block=length, resamples=resamples, rng=rng)
-    resampled = (counts @ sums) / (counts @ rows)  # (R,)
-    widened = (resampled - mean) * _widening(days.size, length, confidence)
-    if days.size == 1:
+    mean, resampled, days, length = _resampled(values, sessions, block, resamples, seed)
+    widened = (resampled - mean) * _widening(days, length, confidence)
+    if days == 1:
         widened = np.where(np.arange(resamples) % 2, np.inf, -np.inf)
     return Draws(mean, mean + widened)
 
@@ -176,11 +170,53 @@ def paired_difference(
     return pooled(draws).interval(confidence)
 
 
+def resampled_error(
+    values: Floats,
+    sessions: NDArray[np.int64],
+    *,
+    block: float = BLOCK,
+    resamples: int = 2_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the standard error of the mean of `values` (B,), and its degrees of freedom.
+
+    It is the spread of means over resampled sessions (B,), corrected for the bootstrap of few
+    blocks; degrees of freedom are blocks − 1. One session alone gives an infinite error.
+
+    Raises:
+        DataError: there is no row.
+    """
+    _, resampled, days, length = _resampled(values, sessions, block, resamples, seed)
+    if days == 1:
+        return float("inf"), 1.0
+    return float(resampled.std()) * _lost(days, length), max(days / length, 2.0) - 1
+
+
+def _resampled(
+    values: Floats, sessions: NDArray[np.int64], block: float, resamples: int, seed: int
+) -> tuple[float, Floats, int, float]:
+    """Return the mean, its resampled values (R,), the sessions and the block that was used."""
+    if values.size == 0:
+        raise DataError("expected at least one row to resample; got none: check the market's cut")
+    days, row = np.unique(sessions, return_inverse=True)
+    sums = np.bincount(row, weights=values)
+    rows = np.bincount(row).astype(np.float64)
+    length = min(block, max(days.size / 6, 1.0))
+    rng = np.random.default_rng(seed)
+    counts = stationary_counts(days.size, block=length, resamples=resamples, rng=rng)
+    mean = float(sums.sum() / rows.sum())
+    return mean, (counts @ sums) / (counts @ rows), days.size, length
+
+
+def _lost(sessions: int, block: float) -> float:
+    """Return the factor by which the spread of means of resampled blocks is too small."""
+    return float(1 / np.sqrt(max(1 - 2 * block / sessions, 0.25)))
+
+
 def _widening(sessions: int, block: float, confidence: float) -> float:
     """Return the factor by which deviations of a bootstrap of few blocks are too small."""
     if sessions < 2:
         return 1.0
     blocks = max(sessions / block, 2.0)
-    lost = 1 / np.sqrt(max(1 - 2 * block / sessions, 0.25))
     quantile = (1 + confidence) / 2
-    return float(lost * t.ppf(quantile, blocks - 1) / norm.ppf(quantile))
+    return float(_lost(sessions, block) * t.ppf(quantile, blocks - 1) / norm.ppf(quantile))

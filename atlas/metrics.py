@@ -24,6 +24,7 @@ __all__ = [
     "log_loss",
     "log_losses",
     "qlike",
+    "qlike_losses",
     "r2",
 ]
 
@@ -126,9 +127,14 @@ def qlike(log_rv: Floats, forecast: Floats) -> float:
 
     Both are logs of realised variance; rows where either is NaN are left out.
     """
+    losses = qlike_losses(log_rv, forecast)
+    return _mean(losses[np.isfinite(losses)])
+
+
+def qlike_losses(log_rv: Floats, forecast: Floats) -> Floats:
+    """Return e^d − d − 1, d = log RV − forecast, (B,); NaN where either is."""
     d = np.asarray(log_rv, np.float64) - np.asarray(forecast, np.float64)
-    d = d[np.isfinite(d)]
-    return _mean(np.exp(d) - d - 1)
+    return np.asarray(np.exp(d) - d - 1)
 
 
 def r2(actual: Floats, forecast: Floats) -> float:
