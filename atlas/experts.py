@@ -69,23 +69,28 @@ class Dictionary(nn.Module):
     """Every kernel that an expert's row weighs, by place.
 
     `owners[place]` names the template family of each response, in order.
+
+    Args:
+        modalities: served.
+        has_planes: False leaves the kernels of the series alone (the 1-D network).
     """
 
-    def __init__(self, modalities: Sequence[str]) -> None:
+    def __init__(self, modalities: Sequence[str], *, has_planes: bool = True) -> None:
         super().__init__()
         self.series = SeriesBank(templates_of("series"))
+        self.owners: dict[str, tuple[str, ...]] = {"series": 2 * self.series.owners}
+        if not has_planes:
+            return
         self.chart = ChartKernels()
-        self.owners: dict[str, tuple[str, ...]] = {
-            "series": 2 * self.series.owners,
-            "chart": self.chart.owners,
-        }
+        self.owners["chart"] = self.chart.owners
         if "surface" in modalities:
             self.surface = SurfaceKernels()
             self.owners["surface"] = 2 * self.surface.owners
 
     def places(self, modality: str) -> tuple[str, ...]:
         """Return the places that windows of a modality pass."""
-        return ("series", "chart", "surface") if modality == "surface" else ("series", "chart")
+        passed = ("series", "chart", "surface") if modality == "surface" else ("series", "chart")
+        return tuple(place for place in passed if place in self.owners)
 
 
 class Expert(nn.Module):

@@ -42,6 +42,7 @@ SERIES_ROW = {"chart": 3, "skew": 1, "butterfly": 2}  # the row that 1-D kernels
 VARIANTS = (
     "cnn",
     "cnn_fingerprint",
+    "cnn_1d",
     "moe_rule",
     "moe_mlp",
     "moe_uniform",
@@ -318,14 +319,16 @@ def build_model(config: ATLASConfig, *, variant: str | None = None) -> Network:
     """
     if variant is not None and variant not in VARIANTS:
         raise ConfigError(f"variant {variant!r}: expected one of {', '.join(VARIANTS)}")
-    if variant in ("cnn", "cnn_fingerprint"):
-        return _plain(config, sees_features=variant == "cnn_fingerprint")
+    if variant in ("cnn", "cnn_fingerprint", "cnn_1d"):
+        sees_features, is_drawn = variant == "cnn_fingerprint", variant != "cnn_1d"
+        return _plain(config, sees_features=sees_features, is_drawn=is_drawn)
     return _mixed(config, variant[4:] if variant else config.moe.gate)
 
 
-def _plain(config: ATLASConfig, *, sees_features: bool) -> AtlasNet:
+def _plain(config: ATLASConfig, *, sees_features: bool, is_drawn: bool) -> AtlasNet:
     modalities = tuple(dict.fromkeys(market.modality for market in config.markets.values()))
-    trunk = _trunk(config, modalities, Standardizer().width if sees_features else 0)
+    features = Standardizer().width if sees_features else 0
+    trunk = _trunk(config, modalities, features, is_drawn=is_drawn)
     rows = {
         str(modality): Expert(_owners(trunk, modality), config.model.hidden)
         for modality in modalities
@@ -368,7 +371,9 @@ def _gate(name: str, k: int, experts: int) -> Gate:
     return RuleGate(k)
 
 
-def _trunk(config: ATLASConfig, modalities: Sequence[str], features: int) -> Trunk:
+def _trunk(
+    config: ATLASConfig, modalities: Sequence[str], features: int, *, is_drawn: bool = True
+) -> Trunk:
     rows = {"chart": SERIES_ROW["chart"], "surface": SERIES_ROW["butterfly"]}
     for name, market in config.markets.items():
         if market.modality == "surface":
@@ -377,6 +382,7 @@ def _trunk(config: ATLASConfig, modalities: Sequence[str], features: int) -> Tru
         modalities,
         rows,
         features=features,
+        is_drawn=is_drawn,
         chart_width=config.model.chart_width,
         series_width=config.model.series_width,
         hidden=config.model.hidden,

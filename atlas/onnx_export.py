@@ -34,11 +34,12 @@ def input_names(network: Network, *, routed: bool = False) -> tuple[str, ...]:
     """Return the inputs of an exported network, in order.
 
     Args:
-        network: only a mixture with a rule gate reads `rule`.
+        network: only a mixture with a rule gate reads `rule`; a 1-D network reads no `image`.
         routed: whether `expert_weights` replace the gate.
     """
     reads_rule = isinstance(network, AtlasMoE) and isinstance(network.gate, RuleGate) and not routed
-    names = [name for name in _FIELDS if reads_rule or name != "rule"]
+    reads = {"rule": reads_rule, "image": network.trunk.is_drawn}
+    names = [name for name in _FIELDS if reads.get(name, True)]
     return (*names, WEIGHTS) if routed else tuple(names)
 
 
@@ -94,7 +95,7 @@ class _Graph(nn.Module):
         """Return `OUTPUTS`."""
         given = dict(zip(self.names, values, strict=True))
         weights = given.pop(WEIGHTS, None)
-        unread = {"rule": torch.zeros_like(given["market"])} if "rule" not in given else {}
+        unread = {n: torch.zeros_like(given["market"]) for n in _FIELDS if n not in given}
         inputs = Inputs(modality=self.modality, **given, **unread)
         if weights is None:
             output = self.network(inputs)

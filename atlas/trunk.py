@@ -5,6 +5,7 @@
 - Surfaces enter by an *adapter* that ends in the shape of the stem's output; the body is shared.
 - The *body* reads the newest bars of the series and all of a strided chart: averaging over time
   would throw away where the next move is decided.
+- The 1-D network is the same trunk without the planes: no stem, no adapter, series alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,7 @@ class Body(nn.Module):
 
     Args:
         owners: template families by place, for their numbers.
-        channels: planes of the stem.
+        channels: planes of the stem, 0 where nothing is drawn.
         skips: numbers beside the window, by modality.
         features: width of the fingerprint's features if the body sees them, else 0.
         chart_width, series_width, hidden: widths.
@@ -99,8 +100,9 @@ class Body(nn.Module):
         hidden: int,
     ) -> None:
         super().__init__()
-        inner = channels + len(owners["chart"])
-        self.chart = nn.Conv2d(inner, chart_width, 3, stride=2, padding=1)
+        if channels:
+            inner = channels + len(owners["chart"])
+            self.chart = nn.Conv2d(inner, chart_width, 3, stride=2, padding=1)
         self.series = nn.Sequential(
             nn.Conv1d(6, series_width, 5, stride=2),
             nn.ReLU(),
@@ -108,7 +110,7 @@ class Body(nn.Module):
             nn.ReLU(),
         )
         flat = len(owners["series"]) * edge + _EDGE_COLUMNS * series_width
-        flat += chart_width * (_LEVELS // 4) * (_COLUMNS // 4) + features
+        flat += chart_width * (_LEVELS // 4) * (_COLUMNS // 4) * (channels > 0) + features
         self.join = nn.Linear(flat, hidden)
         self.skip = nn.ModuleDict({m: nn.Linear(width, hidden) for m, width in skips.items()})
         self.deepen = nn.Linear(hidden, hidden)
@@ -117,7 +119,7 @@ class Body(nn.Module):
         self,
         line: Tensor,
         series: Tensor,
-        plane: Tensor,
+        plane: Tensor | None,
         skip: Tensor,
         modality: str,
         features: Tensor | None,
@@ -127,14 +129,15 @@ class Body(nn.Module):
         Args:
             line: mixed and rectified responses of the price line (B, D, edge).
             series: (B, 6, T), the rows and the price line's differences.
-            plane: stem and mixed, rectified chart responses (B, C'', 8, 16).
+            plane: stem and mixed, rectified chart responses (B, C'', 8, 16), if anything is drawn.
             skip: (B, D').
             modality: of the batch.
             features: (B, 2G), for a body that sees the fingerprint.
         """
         recent = self.series(functional.pad(series, (5, 0)))[..., -_EDGE_COLUMNS:]
-        chart = functional.relu(self.chart(plane))  # (B, W, 4, 8)
-        parts = [line.flatten(1), recent.flatten(1), chart.flatten(1)]
+        parts = [line.flatten(1), recent.flatten(1)]
+        if plane is not None:
+            parts.append(functional.relu(self.chart(plane)).flatten(1))  # (B, W·4·8)
         joined = torch.cat(parts if features is None else [*parts, features], 1)
         hidden = functional.relu(self.join(joined) + self.skip[modality](skip))
         return functional.relu(self.deepen(hidden))
@@ -147,6 +150,7 @@ class Trunk(nn.Module):
         modalities: served.
         rows: the series row that 1-D kernels act on, by modality.
         features: width of the features if the body sees them, else 0.
+        is_drawn: whether windows are seen as planes too; else the series is all there is.
     """
 
     def __init__(
@@ -155,21 +159,25 @@ class Trunk(nn.Module):
         rows: Mapping[str, int],
         *,
         features: int,
+        is_drawn: bool = True,
         chart_width: int,
         series_width: int,
         hidden: int,
     ) -> None:
         super().__init__()
         self.rows = dict(rows)
-        self.sees_features = features > 0
-        self.stem = Stem()
-        self.dictionary = Dictionary(modalities)
+        self.sees_features, self.is_drawn = features > 0, is_drawn
+        channels = 0
+        if is_drawn:
+            self.stem = Stem()
+            channels = self.stem.channels
+        self.dictionary = Dictionary(modalities, has_planes=is_drawn)
         owners = self.dictionary.owners
-        if "surface" in modalities:
-            self.adapter = SurfaceAdapter(self.stem.channels, len(owners["surface"]))
+        if is_drawn and "surface" in modalities:
+            self.adapter = SurfaceAdapter(channels, len(owners["surface"]))
         self.body = Body(
             owners,
-            self.stem.channels,
+            channels,
             {modality: SKIPS[modality] for modality in modalities},
             edge=EDGE,
             features=features,
@@ -182,16 +190,19 @@ class Trunk(nn.Module):
         """Return hidden vectors (B, hidden) of a batch under mixed rows."""
         path = inputs.series[:, self.rows[inputs.modality]]  # (B, T)
         line = functional.relu(mixture.respond("series", path))
-        planes = self._planes(inputs, mixture)  # (B, C', 16, 32)
-        pooled = functional.avg_pool2d(planes, 2)
-        close_line = pooled[:, CLOSE_LINE : CLOSE_LINE + 1]  # (B, 1, 8, 16)
-        kernels = functional.relu(mixture.respond("chart", close_line))
+        plane = self._drawn(inputs, mixture) if self.is_drawn else None
         moves = functional.pad(path[:, 1:] - path[:, :-1], (1, 0))
         series = torch.cat([inputs.series, moves[:, None]], 1)  # (B, 6, T)
-        plane = torch.cat([pooled, kernels], 1)
         seen = features if self.sees_features else None
         hidden: Tensor = self.body(line, series, plane, inputs.skip, inputs.modality, seen)
         return hidden
+
+    def _drawn(self, inputs: Inputs, mixture: Mixture) -> Tensor:
+        """Return the pooled planes and the rectified responses to their close line."""
+        pooled = functional.avg_pool2d(self._planes(inputs, mixture), 2)  # (B, C', 8, 16)
+        close_line = pooled[:, CLOSE_LINE : CLOSE_LINE + 1]  # (B, 1, 8, 16)
+        kernels = functional.relu(mixture.respond("chart", close_line))
+        return torch.cat([pooled, kernels], 1)
 
     def _planes(self, inputs: Inputs, mixture: Mixture) -> Tensor:
         image: Tensor = inputs.image

@@ -11,7 +11,7 @@
   labels are seen: taking the next *valid* label instead scores 67.7 % on a random walk.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = [
     "log_positive",
     "measure_iv",
     "moves",
+    "told_law",
 ]
 
 Kind = Literal["direction", "relative_direction", "surface_change"]
@@ -63,7 +64,9 @@ class Panel:
     Shapes: offsets (n+1,), symbol i at offsets[i]:offsets[i+1]; timestamp (N,) microseconds UTC
     of the bar's open; session (N,) days since 1970-01-01; values (5, N) adjusted OHLCV or
     (N, 3, 9) implied vol; fingerprint (N, F), NaN where undefined; rule (N,) index into
-    EXPERT_IDS; probability (N,) of the next move up where the law is known, else None.
+    EXPERT_IDS; probability (N,) of the next move up where the law is known, else None; law (N,)
+    index into EXPERT_IDS of the law followed, −1 where unknown, None for real bars. No model reads
+    either of the last two; `told_law` is the one way that a law reaches a gate.
     """
 
     market: str
@@ -78,6 +81,7 @@ class Panel:
     rule: NDArray[np.int8]
     has_close: bool
     probability: Floats | None = None
+    law: NDArray[np.int8] | None = None
 
     @property
     def first(self) -> Positions:
@@ -145,6 +149,23 @@ class MarketData:
     panel: Panel
     labels: Labels
     split: Split
+
+
+def told_law(data: MarketData) -> MarketData:
+    """Return the market with the true law's expert in place of the rule's verdicts.
+
+    It is what the oracle gate (`moe_oracle`) trains and scores on, and nothing else should see.
+
+    Raises:
+        DataError: the laws are not known: real bars, or truth of before laws were written.
+    """
+    law = data.panel.law
+    if law is None or (law < 0).any():
+        raise DataError(
+            f"{data.panel.market}: expected a known law for every bar, got none: the oracle gate "
+            "exists on simulated markets alone; leave moe_oracle and gate: oracle to them"
+        )
+    return replace(data, panel=replace(data.panel, rule=law))
 
 
 def label(

@@ -93,6 +93,7 @@ def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Time
     axis = 0 if settings.modality == "surface" else 1
     fingerprints = _fingerprints(paths, market, parts)
     rule = pd.Categorical(fingerprints["rule"].astype(str), categories=EXPERT_IDS).codes
+    probability, law = _truth(paths, market, parts)
     return Panel(
         market=market,
         modality=settings.modality,
@@ -105,7 +106,8 @@ def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Time
         fingerprint=fingerprints[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32),
         rule=rule.astype(np.int8),
         has_close=has_close(settings.calendar),
-        probability=_truth(paths, market, parts),
+        probability=probability,
+        law=law,
     )
 
 
@@ -144,12 +146,18 @@ def _fingerprints(paths: Paths, market: str, parts: list[_Symbol]) -> pd.DataFra
     return rows
 
 
-def _truth(paths: Paths, market: str, parts: list[_Symbol]) -> NDArray[np.float64] | None:
+def _truth(
+    paths: Paths, market: str, parts: list[_Symbol]
+) -> tuple[NDArray[np.float64] | None, NDArray[np.int8] | None]:
+    """Return what is known of each bar, where the source wrote it: p of the next move, and law."""
     path = paths.truth(market)
     if not path.is_file():
-        return None
-    rows, missing = _aligned(pd.read_parquet(path, columns=["symbol", "timestamp", "p"]), parts)
-    return np.where(missing, np.nan, rows["p"].to_numpy(np.float64))
+        return None, None
+    columns = ["symbol", "timestamp", "p", "law"]
+    rows, missing = _aligned(pd.read_parquet(path, columns=columns), parts)
+    law = pd.Categorical(rows["law"].astype(str), categories=EXPERT_IDS).codes
+    p = np.where(missing, np.nan, rows["p"].to_numpy(np.float64))
+    return p, np.where(missing, -1, law).astype(np.int8)
 
 
 def _aligned(frame: pd.DataFrame, parts: list[_Symbol]) -> tuple[pd.DataFrame, NDArray[np.bool_]]:

@@ -26,7 +26,7 @@ from atlas.prediction import predict
 from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
-from atlas.windows import MarketData
+from atlas.windows import MarketData, told_law
 from pipelines import checkpoints, samples, stamps
 from pipelines.files import digest, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path
@@ -85,6 +85,8 @@ def _work(
     torch.manual_seed(config.training.seed)
     model = build_model(config, variant=variant)
     data = _served(model, samples.load(paths, config, as_of))
+    if variant == "moe_oracle":
+        data = {market: told_law(own) for market, own in data.items()}
     result = _train(paths.checkpoints(variant), model, data, config, variant, key)
     trained = time.monotonic()
     predictions = pd.concat([_rows(model, own) for own in data.values()], ignore_index=True)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
 from atlas.errors import DataError, ModelError
 from atlas.windows import cut
@@ -72,6 +73,7 @@ def test_samples_align_bars_fingerprints_and_truth(home):
     truth = pd.read_parquet(home.truth("equity_5min"))
     own = truth[truth["symbol"] == panel.symbols[1]].sort_values("timestamp")
     np.testing.assert_array_equal(panel.probability[part], own["p"])
+    assert [EXPERT_IDS[code] for code in panel.law[part]] == own["law"].to_list()
     assert (panel.rule >= 0).all()
     assert np.shape(data["options_skew"].panel.values)[1:] == (3, 9)
 

@@ -15,6 +15,7 @@ from tests.test_moe import batch, config, stirred
 FORMS = {
     "plain": ("cnn", {}, False),
     "plain with fingerprint": ("cnn_fingerprint", {}, False),
+    "series alone": ("cnn_1d", {}, False),
     "rule": ("moe_rule", {}, False),
     "mlp": ("moe_mlp", {}, False),
     "routed": ("moe_mlp", {}, True),
@@ -82,13 +83,14 @@ def test_routed_weights_are_read_and_not_the_gate() -> None:
     np.testing.assert_allclose(session.run(None, feed)[0], alone.logit.detach(), atol=1e-5)
 
 
-def test_only_a_rule_gate_asks_for_the_rule() -> None:
+def test_a_graph_asks_for_what_it_reads() -> None:
     """A graph wants no input that it does not read."""
-    reads = {
-        form: "rule" in input_names(build_model(config(**moe), variant=variant), routed=routed)
+    names = {
+        form: input_names(build_model(config(**moe), variant=variant), routed=routed)
         for form, (variant, moe, routed) in FORMS.items()
     }
-    assert reads == dict.fromkeys(FORMS, False) | {"rule": True}
+    assert [form for form, own in names.items() if "rule" in own] == ["rule"]
+    assert [form for form, own in names.items() if "image" not in own] == ["series alone"]
 
 
 def test_a_plain_network_is_not_routed() -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,37 @@ def test_a_resumed_stage_trains_only_what_is_missing(
     with caplog.at_level(logging.INFO):
         _run(paths)
     assert "going on from step 12" in caplog.text
+
+
+def test_the_oracle_alone_is_told_the_true_law(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its windows are routed by the law, those of the rule gate by the rule, told or not."""
+    truth = {}
+    for market, own in DATA.items():
+        experts = (0, 5) if own.panel.modality == "chart" else (4, 4)
+        law = np.where(own.panel.session % 2, *experts).astype(np.int8)
+        truth[market] = replace(own, panel=replace(own.panel, law=law))
+    config = toy_config(epochs=1)
+    blind = pd.DataFrame()
+    for told in (DATA, truth):
+        monkeypatch.setattr(train.samples, "load", lambda *_, told=told: dict(told))
+        train.run(paths, config, as_of=NIGHT, variant="moe_rule")
+        rows = pd.read_parquet(paths.model("moe_rule") / "predictions.parquet")
+        assert blind.empty or rows.equals(blind)
+        blind = rows
+        paths.fingerprints("toy_more").write_bytes(b"new, so that the stage trains again")
+    train.run(paths, config, as_of=NIGHT, variant="moe_oracle")
+    rows = pd.read_parquet(paths.model("moe_oracle") / "predictions.parquet")
+    chosen = rows[[f"gate_{name}" for name in EXPERT_IDS]].to_numpy().argmax(1)
+    law = np.where(rows.session % 2, 0, 5)
+    assert np.array_equal(chosen, np.where(rows.market == "toy_surfaces", 4, law))
+
+
+def test_an_oracle_of_real_bars_is_refused(paths: Paths) -> None:
+    """Nobody knows their law."""
+    with pytest.raises(DataError, match="oracle gate exists on simulated markets alone"):
+        _run(paths, "moe_oracle")
 
 
 def test_a_market_without_an_expert_is_left_out_by_name(
