@@ -31,7 +31,7 @@ from atlas.data_fingerprint import (
     fingerprint_surfaces,
 )
 from atlas.errors import ConfigError
-from atlas.gate import hysteresis, rule_experts
+from atlas.rule import hysteresis, rule_experts
 from atlas.sampling import spread_evenly
 from atlas.surfaces import surface_grid
 from atlas.synthetic import LAWS, Simulated, simulate
