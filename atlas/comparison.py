@@ -28,7 +28,7 @@ from atlas.significance import (
     session_means,
 )
 
-__all__ = ["COMPARISON_COLUMNS", "compare", "over_seeds"]
+__all__ = ["COMPARISON_COLUMNS", "compare", "loss_difference", "over_seeds"]
 
 Floats = NDArray[np.float64]
 Target = Literal["y", "p"]
@@ -87,23 +87,20 @@ def compare(
     """
     lags, blocks = lags or {}, blocks or {}
     rows = _paired(over_seeds(a, target=target), over_seeds(b, target=target))
-    tests, calls, series = {}, {}, []
-    names = [str(name) for name in rows["market"].unique()]
-    for place, market in enumerate(names):
+    series = _series(rows)
+    tests, calls = {}, {}
+    for place, (market, (_, differences)) in enumerate(series.items()):
         own = rows[rows["market"] == market]
-        sessions = own["session"].to_numpy(np.int64)
-        days, differences = session_means((own["loss_a"] - own["loss_b"]).to_numpy(), sessions)
         tests[market] = diebold_mariano(differences, lag=lags.get(market, LEAST_LAG))
         calls[market] = mcnemar_sessions(
             own["hit_a"].to_numpy(),
             own["hit_b"].to_numpy(),
-            sessions,
+            own["session"].to_numpy(np.int64),
             block=blocks.get(market, BLOCK),
             resamples=resamples,
             seed=seed + place,
         )
-        series.append((days, differences))
-    pooled = diebold_mariano_pooled(series, [lags.get(name, LEAST_LAG) for name in names])
+    names, pooled = list(series), _pooled(series, lags)
     table = [_row(name, rows, tests[name], calls[name], confidence) for name in names]
     table.append(_row(POOLED, rows, pooled, _mean(list(calls.values())), confidence))
     frame = pd.DataFrame(table, columns=list(COMPARISON_COLUMNS))
@@ -111,6 +108,22 @@ def compare(
         adjusted = holm(frame[f"{test}_p"].to_numpy()[:-1])
         frame[f"{test}_p_holm"] = [*adjusted, np.nan]
     return frame
+
+
+def loss_difference(
+    a: Sequence[pd.DataFrame],
+    b: Sequence[pd.DataFrame],
+    *,
+    lags: Mapping[str, int] | None = None,
+    target: Target = "y",
+) -> Difference:
+    """Return the mean over markets of loss a − loss b, the pooled row of `compare` alone.
+
+    Raises:
+        ModelError: as `compare`.
+    """
+    rows = _paired(over_seeds(a, target=target), over_seeds(b, target=target))
+    return _pooled(_series(rows), lags or {})
 
 
 def over_seeds(frames: Sequence[pd.DataFrame], *, target: Target = "y") -> pd.DataFrame:
@@ -146,8 +159,28 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _series(rows: pd.DataFrame) -> dict[str, tuple[NDArray[np.int64], Floats]]:
+    """Return each market's sessions and its mean differences of loss in them."""
+    found = {}
+    for market in rows["market"].unique():
+        own = rows[rows["market"] == market]
+        difference = (own["loss_a"] - own["loss_b"]).to_numpy()
+        found[str(market)] = session_means(difference, own["session"].to_numpy(np.int64))
+    return found
+
+
+def _pooled(
+    series: Mapping[str, tuple[NDArray[np.int64], Floats]], lags: Mapping[str, int]
+) -> Difference:
+    return diebold_mariano_pooled(
+        list(series.values()), [lags.get(market, LEAST_LAG) for market in series]
+    )
+
+
 def _same_rows(a: pd.DataFrame, b: pd.DataFrame, whose: str) -> None:
-    if len(a) != len(b) or not (a[_KEYS].astype(object) == b[_KEYS].astype(object)).all(axis=None):
+    same = len(a) == len(b) and bool((a["timestamp"] == b["timestamp"]).all())
+    same = same and all((a[key].astype(str) == b[key].astype(str)).all() for key in _KEYS[:2])
+    if not same:
         raise ModelError(
             f"expected the same rows of {whose}; got {len(a)} and {len(b)} rows, not the same: "
             "score them on one cut"

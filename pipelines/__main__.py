@@ -167,6 +167,15 @@ def predict(
 
 
 @app.command()
+def ledger(home: Home = None, params: Params = None) -> None:
+    """Print every model that was ever scored on a test span, and what luck explains."""
+    from pipelines import ledger_table
+
+    night = nights.open_night(home, params, begins=False)
+    ledger_table.show(night.paths, console)
+
+
+@app.command()
 def check(
     home: Home = None,
     params: Params = None,

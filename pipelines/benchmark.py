@@ -18,7 +18,9 @@ from atlas.benchmark import MODELS, TableSettings, assemble, check_same_rows, me
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.evaluation import block_length
+from atlas.significance import hac_lag
 from atlas.windows import MarketData, Panel
+from pipelines import ledger
 from pipelines.figures import accuracy_page, table_text
 from pipelines.files import digest, write_bytes, write_json, write_parquet
 from pipelines.paths import Paths
@@ -28,6 +30,7 @@ from pipelines.stamps import once
 __all__ = ["run", "score_yardstick", "variants"]
 
 log = logging.getLogger(__name__)
+_USED = {"source", "markets", "moe", "model", "training", "tuning"}  # what makes a network
 _OUTPUTS = ("table.parquet", "table.json", "table.txt", "accuracy.html", "predictions.parquet")
 
 
@@ -35,7 +38,8 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
     """Fit the yardsticks, score all models on validation and test rows, write the table.
 
     Returns:
-        rows of the table, markets, best_candidate and its rivals' validation log-loss, mean over
+        rows of the table, markets, trials_on_span (models ever scored on these test sessions, from
+        the ledger), best_candidate and its rivals' validation log-loss, mean over
         markets, by model; `skipped` if nothing was new.
 
     Raises:
@@ -97,8 +101,10 @@ def _work(
     validation = {name: frame[frame["split"] == "validation"] for name, frame in frames.items()}
     check_same_rows(validation)
     losses = {name: mean_log_loss(frame) for name, frame in validation.items()}
+    test = {name: frame[frame["split"] == "test"] for name, frame in frames.items()}
+    count = _recorded(paths, config, data, test, list(yardsticks))
     table = assemble(
-        {name: frames[name][frames[name]["split"] == "test"] for name in MODELS if name in frames},
+        {name: test[name] for name in MODELS if name in test},
         ties={market: one.split.test_ties for market, one in data.items()},
         settings=_settings(config, data),
     )
@@ -107,6 +113,7 @@ def _work(
     return {
         "rows": len(table),
         "markets": list(data),
+        "trials_on_span": count,
         "best_candidate": min(candidates, key=lambda name: losses[name]),
         "candidate_validation_log_loss": {name: round(losses[name], 9) for name in files},
         "yardstick_validation_log_loss": {name: round(losses[name], 9) for name in yardsticks},
@@ -126,13 +133,37 @@ def _write(
     write_bytes(folder / "accuracy.html", accuracy_page(table, heading).encode())
 
 
+def _recorded(
+    paths: Paths,
+    config: ATLASConfig,
+    data: Mapping[str, MarketData],
+    test: Mapping[str, pd.DataFrame],
+    yardsticks: list[str],
+) -> int:
+    """Write down what was scored on the test rows; return how many trials they have seen."""
+    base, lags = test["base_rate"], {}
+    for market, own in data.items():
+        horizon = own.labels.question.horizon
+        lags[market] = hac_lag(horizon, _bars_per_session(own))
+    plain = config.model_dump(mode="json", include={"source", "markets"})
+    whole = config.model_dump(mode="json", include=_USED)
+    rivals = {name: rows for name, rows in test.items() if name in yardsticks}
+    trained = {name: rows for name, rows in test.items() if name not in yardsticks}
+    ledger.record(paths, rivals, plain, base=base, lags=lags)
+    ledger.record(paths, trained, whole, seed=config.training.seed, base=base, lags=lags)
+    return ledger.trials(ledger.entries(paths), ledger.span_of(base))
+
+
+def _bars_per_session(own: MarketData) -> float:
+    test = own.panel.session[own.split.test]
+    rows = test.size / max(np.unique(test).size * len(own.panel.symbols), 1)
+    return float(rows * own.labels.question.horizon)  # the grid is every h-th bar
+
+
 def _settings(config: ATLASConfig, data: Mapping[str, MarketData]) -> TableSettings:
     blocks = {}
     for market, own in data.items():
-        test = own.panel.session[own.split.test]
-        horizon = own.labels.question.horizon
-        rows = test.size / max(np.unique(test).size * len(own.panel.symbols), 1)
-        blocks[market] = block_length(horizon, rows * horizon)  # the grid is every h-th bar
+        blocks[market] = block_length(own.labels.question.horizon, _bars_per_session(own))
     return TableSettings(
         resamples=config.promotion.resamples,
         confidence=config.promotion.confidence,
