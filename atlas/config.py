@@ -66,6 +66,7 @@ class MarketConfig(_Frozen):
     volatility_horizon: int = Field(default=5, ge=1)
     cut: CutConfig = CutConfig()
     bad_share: float = Field(default=0.02, ge=0, le=1)
+    stale_sessions: int = Field(default=3, ge=0)
 
     @field_validator("timeframe")
     @classmethod

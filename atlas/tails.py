@@ -2,8 +2,7 @@
 
 - Rows become values, fingerprints and rule verdicts by the functions that training used, in the
   same order: bad rows out, adjustment, fingerprint, rule, hysteresis.
-- A bar is bad if a price is missing or not positive, if it breaks low ≤ open, close ≤ high, if its
-  volume or spread is negative, or if its time comes twice. It is left out, as the store leaves out
+- A bar is bad by the rules of validation (`atlas.rules`). It is left out, as the store leaves out
   quarantined rows, and every window that would have held it is marked broken.
 - vol30 alone reaches back 30 sessions. Whoever does not hold so many bars gives the sessions' sums
   beside them, in the column `session_sums`.
@@ -28,6 +27,7 @@ from atlas.data_fingerprint import (
     fingerprint_surfaces,
 )
 from atlas.errors import DataError
+from atlas.measures import bad_bars, bad_quotes
 from atlas.rule import hysteresis, rule_experts
 from atlas.surfaces import atm_iv, check_surfaces, surface_grid
 from atlas.windows import WINDOW, Panel
@@ -35,8 +35,6 @@ from atlas.windows import WINDOW, Panel
 __all__ = ["SUMS", "Tail", "panel_of", "read_tail", "sums_text"]
 
 SUMS = "session_sums"  # the column
-
-_LARGEST_IV = 5.0  # 500 % a year
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -142,7 +140,7 @@ def _sums(rows: pd.DataFrame, name: str) -> pd.Series | None:
 def _bar_tail(
     symbol: str, bars: pd.DataFrame, settings: MarketConfig, sums: pd.Series | None
 ) -> Tail:
-    good = _sound(bars) & ~bars.index.duplicated(keep=False)
+    good = ~bad_bars(bars, Timeframe.parse(settings.timeframe).seconds * 1_000_000)
     kept = bars[good]
     values = adjusted(kept)[list(COLUMNS)].to_numpy(np.float64).T  # (5, N)
     left_out = np.flatnonzero(good) - np.arange(len(kept))  # bad bars before each good one
@@ -155,8 +153,7 @@ def _bar_tail(
 
 
 def _surface_tail(symbol: str, quotes: pd.DataFrame, settings: MarketConfig) -> Tail:
-    iv = quotes["iv"]
-    times, grid = surface_grid(quotes.assign(iv=iv.where((iv > 0) & (iv <= _LARGEST_IV))))
+    times, grid = surface_grid(quotes.assign(iv=quotes["iv"].mask(bad_quotes(quotes))))
     money = atm_iv(grid)
     broken = ~(np.isfinite(money) & (money > 0))
     prints = fingerprint_surfaces(times, grid)
@@ -176,19 +173,6 @@ def _tail(
     verdicts = rule_experts(table, settings.modality, Timeframe.parse(settings.timeframe))
     short = prints["vol30_short"].to_numpy(np.bool_)
     return Tail(symbol, times, grid, table, hysteresis(verdicts), broken, short, last)
-
-
-def _sound(bars: pd.DataFrame) -> Flags:
-    """Say which bars keep the contract of prices, (N,); what is optional may be missing."""
-    opens, highs, lows, closes = bars[list(PRICES)].to_numpy(np.float64).T
-    # a comparison with NaN is false, so a missing price is not sound
-    sound = (highs >= np.maximum(opens, closes)) & (lows <= np.minimum(opens, closes))
-    sound &= (lows > 0) & np.isfinite(highs) & ~(bars["volume"].to_numpy(np.float64) < 0)
-    if "adj_close" in bars:
-        sound &= ~(bars["adj_close"].to_numpy(np.float64) <= 0)
-    if "bid" in bars and "ask" in bars:
-        sound &= ~(bars["ask"] < bars["bid"]).to_numpy(np.bool_)
-    return np.asarray(sound)
 
 
 def _any_in_window(flags: Flags) -> Flags:

@@ -76,6 +76,18 @@ class Paths:
         """Keys and reasons of the rows that readers drop."""
         return self.artifacts / "quarantine" / f"{market}.parquet"
 
+    def warnings(self, market: str) -> Path:
+        """Keys and reasons of the rows that stay and that people should look at."""
+        return self.artifacts / "warnings" / f"{market}.parquet"
+
+    def sessions(self, market: str) -> Path:
+        """The sessions that lack bars or quotes, or hold bars at odd hours."""
+        return self.artifacts / "sessions" / f"{market}.parquet"
+
+    def data_docs(self, night: str, market: str) -> Path:
+        """The page that shows a market's validation in one night."""
+        return self.var / "data_docs" / night / f"{market}.html"
+
     def validation(self, market: str) -> Path:
         """The outcome of a market's validation."""
         return self.artifacts / "validation" / f"{market}.json"

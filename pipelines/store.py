@@ -32,6 +32,7 @@ __all__ = [
     "known_by",
     "market_as_of",
     "night_of",
+    "read_after",
     "read_bars",
     "symbol_files",
     "symbol_name",
@@ -143,6 +144,22 @@ def read_bars(
     if config.modality == "surface":
         return check_surfaces(frame, symbol=name)
     return check_bars(frame, symbol=name)
+
+
+def read_after(
+    paths: Paths, market: str, symbol: str, config: MarketConfig, moment: pd.Timestamp
+) -> pd.DataFrame:
+    """Return the keys of a symbol's stored rows that lie after a moment, perhaps none.
+
+    Raises:
+        DataError: a file of it cannot be read.
+    """
+    names = KEYS[config.modality]
+    found = [path for path in symbol_files(paths, market, symbol) if _ends_after(path, moment)]
+    if not found:
+        return pd.DataFrame(columns=names)
+    rows = pd.concat([_read(path, names) for path in found], ignore_index=True)
+    return rows[rows["timestamp"] > moment]
 
 
 def write_bars(
@@ -285,6 +302,11 @@ def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
             f"{path}: the stored file cannot be read ({error}): remove it and run ingest again"
         ) from None
     return frame
+
+
+def _ends_after(path: Path, moment: pd.Timestamp) -> bool:
+    last = _footer(path).last
+    return last is not None and last > moment
 
 
 def _footer(path: Path) -> Extent:

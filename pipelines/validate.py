@@ -2,131 +2,49 @@
 
 What it decides:
 
-- Rules are rows of data; a market gets those whose columns its rows have. Rules that compare rows
-  or columns read helper columns (`_measures`), so that every rule is one plain expectation.
+- The rules are those of `atlas.rules`; a market gets those whose columns its rows have.
 - A row that breaks a rule goes to quarantine by its key, with the reasons. All rows of a key that
   comes twice go, as nobody can tell which is right. A bad row, a bad symbol never stops the rest:
   one that is bad throughout or cannot be read is left out, and named.
 - The market fails if more than its `bad_share` of rows is bad; a symbol that cannot be read counts
-  as many as the others have on average. What was found is written before it fails.
-- A past night keeps the quarantine of the rows after it that later nights judged.
-- Bars that a calendar expects and that are missing are counted, never invented, and fail nothing.
-
-Great Expectations takes seconds to import, so that happens only where a suite runs.
+  as many as the others have on average. A market of a live source also fails if most of its
+  symbols are stale. What was found is written before it fails.
+- What only warns goes to a list of its own; those rows stay. Sessions that lack bars, or hold some
+  at odd hours, are reported by symbol and never filled.
+- A past night keeps the quarantine of the rows after it that later nights judged. Rows later than
+  the clock, of a source that is not simulated, are quarantined too: they are somebody's error.
 """
 
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from atlas.bars import PRICES, Timeframe
-from atlas.calendars import bar_opens, session_days, sessions
 from atlas.config import ATLASConfig, MarketConfig
 from atlas.errors import DataError, GateError
-from atlas.surfaces import DELTAS, TENORS
-from pipelines import store
+from pipelines import findings, store
 from pipelines.files import digest, write_json, write_parquet
 from pipelines.paths import Paths
 from pipelines.stamps import once
+from pipelines.suite import Mask, broken, rules_of
 from pipelines.verdict import Verdict, read_verdict
 
-__all__ = ["BAR_RULES", "SURFACE_RULES", "Rule", "run"]
+__all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
-Mask: TypeAlias = NDArray[np.bool_]  # (N,) over a market's rows
-
-# the second sets its own level, INFO, when it is imported
-_CHATTY = ("great_expectations", "great_expectations.data_context.types.base")
-LARGEST = 1e300  # what is above it is infinite
-LARGEST_IV = 5.0  # 500 % a year
-DELTA_TOLERANCE = 1e-6  # deltas of some archives went through single precision
+_ALWAYS = pd.Timestamp("2262-01-01", tz="UTC")
+_GIVEN = ("simulated", "files")  # sources whose bars end where they end; the others are live
+_FUTURE = "not_in_the_future"
 
 
-class Rule(NamedTuple):
-    """One expectation of a suite: its name in reports, its class in GX, and its arguments."""
-
-    name: str
-    expectation: str
-    arguments: dict[str, Any]
-
-    @property
-    def columns(self) -> set[str]:
-        """The columns the rule reads."""
-        keys = ("column", "column_A", "column_B")
-        return {self.arguments[key] for key in keys if key in self.arguments}
-
-
-class _Findings(NamedTuple):
-    """What a night's N rows of a market are like.
-
-    Attributes:
-        rows: all of them, symbol after symbol.
-        broken: which rows break each rule, by its name.
-        bad: which rows break any.
-        readable: number of symbols that could be read.
-        unreadable: why the others could not.
-    """
-
-    rows: pd.DataFrame
-    broken: dict[str, Mask]
-    bad: Mask
-    readable: int
-    unreadable: dict[str, str]
-
-
-def _present(column: str) -> Rule:
-    return Rule(f"{column}_present", "ExpectColumnValuesToNotBeNull", {"column": column})
-
-
-def _between(name: str, column: str, low: float, high: float, *, above: bool = False) -> Rule:
-    limits = {"column": column, "min_value": low, "max_value": high, "strict_min": above}
-    return Rule(name, "ExpectColumnValuesToBeBetween", limits)
-
-
-def _at_least(name: str, column: str, other: str) -> Rule:
-    pair = {
-        "column_A": column,
-        "column_B": other,
-        "or_equal": True,
-        "ignore_row_if": "either_value_is_missing",
-    }
-    return Rule(name, "ExpectColumnPairValuesAToBeGreaterThanB", pair)
-
-
-def _common(*keys: str) -> tuple[Rule, ...]:
-    return (
-        _present("timestamp"),
-        Rule("key_unique", "ExpectCompoundColumnsToBeUnique", {"column_list": ["symbol", *keys]}),
-        _between("time_in_order", "seconds_since_previous", 0, LARGEST),
-        _between("known_by_night", "seconds_before_night", 0, LARGEST),
-    )
-
-
-BAR_RULES = (
-    *_common("timestamp"),
-    *(_present(price) for price in PRICES),
-    *(_between(f"{price}_positive", price, 0, LARGEST, above=True) for price in PRICES),
-    _between("adj_close_positive", "adj_close", 0, LARGEST, above=True),
-    _at_least("high_covers_open_and_close", "high", "body_high"),
-    _at_least("low_covers_open_and_close", "body_low", "low"),
-    _between("volume_not_negative", "volume", 0, LARGEST),
-    _at_least("spread_not_negative", "ask", "bid"),
-)
-SURFACE_RULES = (
-    *_common("timestamp", "tenor", "delta"),
-    _present("iv"),
-    _between("iv_positive_and_small", "iv", 0, LARGEST_IV, above=True),
-    _between("tenor_known", "tenor", 1, TENORS),
-    _between("delta_known", "delta_error", 0, DELTA_TOLERANCE),
-)
+class _Outcome(NamedTuple):
+    found: findings.Findings
+    measured: findings.Measured
+    future: pd.DataFrame
 
 
 def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) -> dict[str, Any]:
@@ -135,40 +53,65 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
     Returns:
         market, as_of, passed, covers (the latest night judged) and store (digest of the files it
         was judged by), symbols, unreadable (those whose files could not be read), left_out
-        (symbols without a good row: why), rows, bad_rows, bad_share, bad_rows_by_rule,
-        missing_bars, short_sessions (symbol-sessions that lack a bar).
+        (symbols without a good row: why), rows, bad_rows, bad_share, bad_rows_by_rule, warnings
+        (rows that only warn), warnings_by_rule, missing_bars, unexpected_bars, missing_quotes,
+        short_sessions (symbol-sessions that lack a bar), misfits (symbols that the calendar does
+        not fit), stale (sessions since the last row, where too many), future_rows, worst (symbol,
+        rule and time) and data_docs, a page of what was found.
 
     Raises:
         GateError: too many rows are bad, or there is no row at all; it names the market, the
-            rule, the share, the worst symbol and its first bad timestamp.
+            rule, the share, the worst symbol and its first bad timestamp. Or a live source's
+            symbols are stale.
     """
     settings = config.markets[market]
     symbols = store.symbols(paths, market)
     files = [path for symbol in symbols for path in store.symbol_files(paths, market, symbol)]
     digests = {str(path.relative_to(paths.home)): digest(path) for path in files}
+    is_live = config.source not in _GIVEN
+    now = _ALWAYS if config.source == "simulated" else pd.Timestamp.now("UTC")
+    future = _future(paths, settings, market, now)
     key = {
         "as_of": as_of.isoformat(),
         "market": settings.model_dump(mode="json"),
         "files": digests,
+        "live": is_live,
+        "future": len(future),
     }
     judged = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     return once(
         paths,
         f"validate-{market}",
         key,
-        lambda: [paths.quarantine(market), paths.validation(market)],
-        lambda: _validate(paths, settings, as_of, market, judged),
+        lambda: [
+            paths.quarantine(market),
+            paths.warnings(market),
+            paths.sessions(market),
+            paths.validation(market),
+        ],
+        lambda: _validate(paths, settings, as_of, market, judged, future, is_live=is_live),
     )
 
 
 def _validate(
-    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, judged: str
+    paths: Paths,
+    settings: MarketConfig,
+    as_of: pd.Timestamp,
+    market: str,
+    judged: str,
+    future: pd.DataFrame,
+    *,
+    is_live: bool,
 ) -> dict[str, Any]:
     before = read_verdict(paths, market)
     # until the new outcome stands there is none, so that a run that dies leaves no old pass behind
     paths.validation(market).unlink(missing_ok=True)
-    found = _judge(paths, settings, as_of, market)
-    fault = _fault(found, settings.bad_share, market)
+    outcome = _judge(paths, settings, as_of, market, future)
+    found = outcome.found
+    stale = {name: n for name, n in outcome.measured.behind.items() if n > settings.stale_sessions}
+    fault = findings.fault(found, settings.bad_share, market)
+    if fault is None and is_live and len(stale) > findings.SOURCE_STALE * found.readable:
+        fault = _stale_fault(stale, settings, market)
     knows_more = before is not None and before.covers > as_of and before.store == judged
     summary: dict[str, Any] = {
         "market": market,
@@ -177,32 +120,106 @@ def _validate(
         "covers": (before.covers if before and knows_more else as_of).isoformat(),
         "store": judged,
         "symbols": len(store.symbols(paths, market)),
-        "unreadable": sorted(found.unreadable),
-        "left_out": {**_bad_throughout(found), **found.unreadable},
-        "rows": len(found.rows),
-        "bad_rows": int(found.bad.sum()),
-        "bad_share": _bad_share(found),
-        "bad_rows_by_rule": {name: int(mask.sum()) for name, mask in found.broken.items()},
-        **_missing(found.rows, settings),
+        **_summary(outcome),
+        "stale": stale if is_live else {},
+        "data_docs": str(paths.data_docs(str(as_of.date()), market).relative_to(paths.home)),
     }
     later = _later(paths, settings, as_of, market, before)
-    write_parquet(paths.quarantine(market), _joined(_reasons(found.rows, found.broken), later))
+    bad = {name: mask for name, mask in found.broken.items() if name not in found.warned}
+    quarantine = _joined(findings.reasons(found.rows, bad), later, future)
+    write_parquet(paths.quarantine(market), quarantine)
+    warned = {
+        name: found.broken[name] & ~found.bad for name in found.broken if name in found.warned
+    }
+    write_parquet(paths.warnings(market), findings.reasons(found.rows, warned))
+    write_parquet(paths.sessions(market), outcome.measured.sessions)
     write_json(paths.validation(market), summary)
     if fault is not None:
         raise GateError(fault)
-    for symbol, reason in summary["left_out"].items():
-        log.warning("%s: %s is left out: %s", market, symbol, reason)
+    _tell(market, summary)
     return summary
 
 
-def _judge(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str) -> _Findings:
-    symbols = store.symbols(paths, market)
-    rows, unreadable = _read(paths, settings, as_of, market, symbols)
-    rules = BAR_RULES if settings.modality == "chart" else SURFACE_RULES
-    batch = _measures(rows, settings, as_of)
-    broken = _broken(batch, [rule for rule in rules if rule.columns <= set(batch)], market)
-    bad = np.logical_or.reduce(list(broken.values()))
-    return _Findings(rows, broken, bad, len(symbols) - len(unreadable), unreadable)
+def _judge(
+    paths: Paths,
+    settings: MarketConfig,
+    as_of: pd.Timestamp,
+    market: str,
+    future: pd.DataFrame,
+) -> _Outcome:
+    rows, unreadable = findings.read(paths, settings, as_of, market)
+    measured = findings.measured(rows, settings, as_of)
+    rules = rules_of(settings)
+    page = paths.data_docs(str(as_of.date()), market)
+    masks = broken(rows.assign(**measured.columns), rules, market, page)
+    warned = frozenset(rule.name for rule in rules if rule.warns)
+    bad: Mask = np.logical_or.reduce([mask for name, mask in masks.items() if name not in warned])
+    readable = len(store.symbols(paths, market)) - len(unreadable)
+    found = findings.Findings(rows, masks, warned, bad, readable, unreadable)
+    return _Outcome(found, measured, future)
+
+
+def _summary(outcome: _Outcome) -> dict[str, Any]:
+    """Put what was found in numbers and names."""
+    found, sessions = outcome.found, outcome.measured.sessions
+    counts = {name: int(mask.sum()) for name, mask in found.broken.items()}
+    warned = [found.broken[name] for name in found.broken if name in found.warned]
+    return {
+        "unreadable": sorted(found.unreadable),
+        "left_out": {**findings.bad_throughout(found), **found.unreadable},
+        "rows": len(found.rows),
+        "bad_rows": int(found.bad.sum()),
+        "bad_share": findings.bad_share(found),
+        "bad_rows_by_rule": {n: c for n, c in counts.items() if n not in found.warned},
+        "warnings": int((np.logical_or.reduce(warned) & ~found.bad).sum()) if warned else 0,
+        "warnings_by_rule": {n: c for n, c in counts.items() if n in found.warned},
+        "missing_bars": int(sessions["missing"].sum()),
+        "unexpected_bars": int(sessions["unexpected"].sum()),
+        "missing_quotes": int(sessions["missing_quotes"].sum()),
+        "short_sessions": int((sessions["missing"] > 0).sum()),
+        "misfits": outcome.measured.misfits,
+        "future_rows": len(outcome.future),
+        "worst": findings.worst(found),
+    }
+
+
+def _future(paths: Paths, settings: MarketConfig, market: str, now: pd.Timestamp) -> pd.DataFrame:
+    """Return the keys of stored rows that are later than the clock."""
+    parts = []
+    for symbol in store.symbols(paths, market) if now < _ALWAYS else []:
+        try:
+            rows = store.read_after(paths, market, symbol, settings, now)
+        except DataError:
+            continue  # named when the rows are read
+        parts.append(rows.assign(symbol=symbol))
+    late = [part for part in parts if len(part)]
+    if not late:
+        return pd.DataFrame()
+    every = pd.concat(late, ignore_index=True)
+    return every[findings.keys(every)].drop_duplicates().assign(reason=_FUTURE)
+
+
+def _stale_fault(stale: dict[str, int], settings: MarketConfig, market: str) -> str:
+    symbol = max(stale, key=lambda name: stale[name])
+    return (
+        f"{market}: expected rows at most {settings.stale_sessions} sessions old; {len(stale)} "
+        f"symbols are older, {symbol} by rule fresh: {stale[symbol]} sessions: see to its source"
+    )
+
+
+def _tell(market: str, summary: dict[str, Any]) -> None:
+    """Log what people should know although the market passed."""
+    for symbol, reason in summary["left_out"].items():
+        log.warning("%s: %s is left out: %s", market, symbol, reason)
+    for symbol, share in summary["misfits"].items():
+        log.warning("%s: %.1f%% of %s lies outside its calendar", market, 100 * share, symbol)
+    for symbol, count in summary["stale"].items():
+        log.warning("%s: %s is stale: no row for %d sessions", market, symbol, count)
+    if summary["future_rows"]:
+        log.warning("%s: %d rows are later than the clock", market, summary["future_rows"])
+    if summary["warnings"]:
+        rules = ", ".join(f"{n} {c}" for n, c in summary["warnings_by_rule"].items() if c)
+        log.warning("%s: %d rows to look at: %s", market, summary["warnings"], rules)
 
 
 def _later(
@@ -215,148 +232,10 @@ def _later(
     return found[~store.known_by(found["timestamp"], as_of, settings)]
 
 
-def _joined(bad: pd.DataFrame, later: pd.DataFrame | None) -> pd.DataFrame:
-    if later is None or later.empty:
+def _joined(bad: pd.DataFrame, later: pd.DataFrame | None, future: pd.DataFrame) -> pd.DataFrame:
+    more = [part for part in (later, future) if part is not None and len(part)]
+    if not more:
         return bad
-    both = pd.concat([bad, later]) if len(bad) else later
-    return both.sort_values(both.columns.drop("reason").tolist(), ignore_index=True)
-
-
-def _read(
-    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbols: list[str]
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Read every symbol into one frame; return the reasons of those that cannot be read, too."""
-    frames, unreadable = [], {}
-    for symbol in symbols:
-        try:
-            frame = store.read_bars(
-                paths, market, symbol, as_of=as_of, config=settings, quarantined=False
-            )
-        except DataError as error:
-            unreadable[symbol] = str(error)
-            continue
-        if settings.modality == "chart":
-            frame = frame.reset_index()
-        frames.append(frame.assign(symbol=symbol))
-    if not any(len(frame) for frame in frames):
-        nothing = f"no rows known by {as_of:%Y-%m-%d}: run ingest"
-        raise GateError(f"{market}: {next(iter(unreadable.values()), nothing)}")
-    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True), unreadable
-
-
-def _measures(rows: pd.DataFrame, settings: MarketConfig, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Add the helper columns that rules over several rows or columns read."""
-    known = rows["timestamp"]
-    if settings.modality == "chart":
-        known = known + Timeframe.parse(settings.timeframe).delta
-    since_previous = rows.groupby("symbol", sort=False)["timestamp"].diff()
-    more = {
-        "seconds_since_previous": since_previous.dt.total_seconds(),
-        "seconds_before_night": (as_of - known).dt.total_seconds(),
-    }
-    if settings.modality == "chart":
-        more["body_high"] = rows[["open", "close"]].max(axis=1)
-        more["body_low"] = rows[["open", "close"]].min(axis=1)
-    else:
-        errors = [(rows["delta"] - delta).abs() for delta in DELTAS]
-        more["delta_error"] = pd.concat(errors, axis=1).min(axis=1).fillna(np.inf)
-    return rows.assign(**more)
-
-
-def _broken(batch: pd.DataFrame, rules: Iterable[Rule], market: str) -> dict[str, Mask]:
-    """Run the suite over N rows; return which rows break each rule, (N,) by the rule's name.
-
-    Raises:
-        GateError: a rule could not be checked.
-    """
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported
-    import great_expectations as gx
-
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
-    asset = context.data_sources.add_pandas("store").add_dataframe_asset(market)
-    definition = asset.add_batch_definition_whole_dataframe("rows")
-    suite = gx.ExpectationSuite(market)
-    for rule in rules:
-        expectation = getattr(gx.expectations, rule.expectation)
-        suite.add_expectation(expectation(**rule.arguments, meta={"rule": rule.name}))
-    outcome = definition.get_batch({"dataframe": batch}).validate(suite, result_format="COMPLETE")
-    broken = {}
-    for result in outcome.results:
-        name = result.expectation_config.meta["rule"]
-        places = result.result.get("unexpected_index_list")
-        if not result.success and not places:
-            raise GateError(f"{market}: rule {name} could not be checked: {result.exception_info}")
-        broken[name] = np.zeros(len(batch), dtype=np.bool_)
-        broken[name][places or []] = True
-    return broken
-
-
-def _reasons(rows: pd.DataFrame, broken: dict[str, Mask]) -> pd.DataFrame:
-    """Return the keys of the rows that break a rule, one row a key, with the rules' names."""
-    keys = ["symbol", "timestamp", *(name for name in ("tenor", "delta") if name in rows)]
-    parts = [rows.loc[mask, keys].assign(reason=name) for name, mask in broken.items()]
-    every = pd.concat(parts, ignore_index=True).drop_duplicates()
-    grouped = every.groupby(keys, dropna=False, sort=True)["reason"]
-    return grouped.agg("; ".join).reset_index()
-
-
-def _missing(rows: pd.DataFrame, settings: MarketConfig) -> dict[str, int]:
-    """Count what the calendar expects between a symbol's first and last row and is not there."""
-    calendar, timeframe = settings.calendar, Timeframe.parse(settings.timeframe)
-    is_surface = settings.modality == "surface"
-    missing, short = 0, 0
-    for _, times in rows.groupby("symbol", sort=False)["timestamp"]:
-        there = pd.DatetimeIndex(times.unique())
-        first, last = there.min().normalize(), there.max().normalize()
-        days = sessions(calendar, first, last + pd.Timedelta(days=1))
-        expected = bar_opens(calendar, timeframe, days)
-        if is_surface:  # taken at any hour of its day
-            there = there.normalize()
-        expected = expected[(expected >= there.min()) & (expected <= there.max())]
-        lacking = expected.difference(there)
-        missing += len(lacking)
-        short += len(np.unique(session_days(lacking, calendar, timeframe)))
-    return {"missing_bars": missing, "short_sessions": short}
-
-
-def _bad_share(found: _Findings) -> float:
-    """Return the share of bad rows; what cannot be read counts as bad, at the others' average."""
-    unread = len(found.unreadable) * len(found.rows) / found.readable
-    return float((found.bad.sum() + unread) / (len(found.rows) + unread))
-
-
-def _bad_throughout(found: _Findings) -> dict[str, str]:
-    """Return the symbols without a good row, each with the rule that most of them break."""
-    whole = pd.Series(found.bad).groupby(found.rows["symbol"], sort=False).all()
-    return {
-        str(symbol): f"every row is bad, most by rule {_rule_of(found, symbol)[0]}"
-        for symbol in whole.index[whole]
-    }
-
-
-def _fault(found: _Findings, limit: float, market: str) -> str | None:
-    """Return why a market fails, naming its worst symbol and what to do, or None."""
-    share = _bad_share(found)
-    if share <= limit:
-        return None
-    what = f"{market}: {share:.2%} of its rows are bad, more than its limit of {limit:.2%}"
-    if found.unreadable:
-        reason = next(iter(found.unreadable.values()))
-        return f"{what}; {len(found.unreadable)} symbols cannot be read: {reason}"
-    by_symbol = pd.Series(found.bad).groupby(found.rows["symbol"], sort=False).mean()
-    symbol = str(by_symbol.idxmax())
-    rule, first = _rule_of(found, symbol)
-    return (
-        f"{what}; worst symbol {symbol}: {by_symbol[symbol]:.2%} bad, mostly by rule {rule}, "
-        f"first at {first.isoformat()}: correct its bars or leave the symbol out"
-    )
-
-
-def _rule_of(found: _Findings, symbol: str) -> tuple[str, pd.Timestamp]:
-    """Return the rule that most rows of a symbol break, and when it is first broken."""
-    own = (found.rows["symbol"] == symbol).to_numpy()
-    rule = max(found.broken, key=lambda name: int((found.broken[name] & own).sum()))
-    return rule, found.rows.loc[own & found.broken[rule], "timestamp"].min()
+    every = pd.concat([bad, *more] if len(bad) else more)
+    keys = every.columns.drop("reason").tolist()
+    return every.drop_duplicates(keys).sort_values(keys, ignore_index=True)[[*keys, "reason"]]

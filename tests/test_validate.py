@@ -124,12 +124,14 @@ BAR_FAULTS = {
     10: ("low", 1e6, "low_covers_open_and_close"),
     12: ("volume", -1.0, "volume_not_negative"),
     14: ("volume", np.inf, "volume_not_negative"),
+    15: ("high", np.inf, "high_positive"),
     16: ("bid", 1e6, "spread_not_negative"),
     18: ("adj_close", -1.0, "adj_close_positive"),
 }
 QUOTE_FAULTS = {
     40: ("iv", 0.0, "iv_positive_and_small"),
     70: ("iv", 5.1, "iv_positive_and_small"),
+    85: ("iv", 0.005, "iv_positive_and_small"),
     100: ("iv", np.nan, "iv_present"),
     130: ("tenor", 4, "tenor_known"),
     160: ("delta", 0.3, "delta_known"),
@@ -225,6 +227,91 @@ def test_a_missing_surface_is_counted(paths: Paths) -> None:
     fill(paths, "options_skew", {1: spoil})
     summary = check(paths, "options_skew")
     assert (summary["missing_bars"], summary["short_sessions"]) == (1, 1)
+
+
+def test_sessions_tell_what_is_missing_by_symbol(paths: Paths) -> None:
+    """The calendar report has a row for each session that lacks a bar, with its first one."""
+
+    def spoil(frame: pd.DataFrame) -> None:
+        frame.drop(index=[100, 101, 700], inplace=True)  # noqa: PD002 (spoils in place)
+
+    symbols = fill(paths, "futures_30min")
+    whole = store.read_bars(
+        paths,
+        "futures_30min",
+        symbols[1],
+        as_of=END,
+        config=CONFIG.markets["futures_30min"],
+        quarantined=False,
+    )
+    for path in paths.bars("futures_30min").glob("*/*"):
+        path.unlink()
+    fill(paths, "futures_30min", {1: spoil})
+    check(paths, "futures_30min")
+    found = pd.read_parquet(paths.sessions("futures_30min"))
+    assert found["symbol"].tolist() == [symbols[1]] * 2
+    assert found["missing"].tolist() == [2, 1]
+    assert found["first"].tolist() == [whole.index[100], whole.index[700]]
+
+
+def test_what_only_warns_stays_and_is_listed_apart(
+    paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A split that nobody announced is named by symbol and time; readers keep every bar."""
+
+    def spoil(frame: pd.DataFrame) -> None:
+        frame.loc[20:, ["open", "high", "low", "close"]] /= 2
+
+    symbols = fill(paths, "equity_daily", {1: spoil})
+    summary = check(paths, "equity_daily")
+    assert (summary["bad_rows"], summary["warnings"]) == (0, 1)
+    assert quarantine(paths, "equity_daily").empty
+    found = pd.read_parquet(paths.warnings("equity_daily"))
+    assert found["symbol"].tolist() == [symbols[1]]
+    assert "no_unannounced_split" in found["reason"][0]
+    assert lengths(paths, symbols) == [30, 30, 30]
+    assert "equity_daily: 1 rows to look at: no_unannounced_split 1" in caplog.text
+
+
+def test_a_page_shows_what_the_suite_found(paths: Paths) -> None:
+    """Data Docs of the night, one page a market, beside the artifacts and not among them."""
+    fill(paths, "equity_daily", {0: put(1, "close", np.nan)})
+    page = paths.home / check(paths, "equity_daily")["data_docs"]
+    assert page.parent == paths.var / "data_docs" / "2026-11-20"
+    assert "close_present" in page.read_text(encoding="utf-8")
+
+
+def test_rows_later_than_the_clock_are_quarantined(paths: Paths) -> None:
+    """A bar of the year 2099 is named, is no reader's, and does not make the others old."""
+
+    def spoil(frame: pd.DataFrame) -> None:
+        frame.loc[29, "timestamp"] = pd.Timestamp("2099-01-05", tz="UTC")
+
+    symbols = fill(paths, "equity_daily", {2: spoil})
+    archive = CONFIG.model_copy(update={"source": "files"})
+    assert check(paths, "equity_daily", config=archive)["future_rows"] == 1
+    found = quarantine(paths, "equity_daily")
+    assert found[["symbol", "reason"]].to_numpy().tolist() == [[symbols[2], "not_in_the_future"]]
+    assert found["timestamp"].dt.year.tolist() == [2099]
+    assert lengths(paths, symbols) == [30, 30, 29]
+
+
+def test_a_live_source_that_has_stopped_fails_its_market(
+    paths: Paths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One stale symbol is named; where most are, the source is at fault. An archive may end."""
+    live = CONFIG.model_copy(update={"source": "live"})
+
+    def spoil(frame: pd.DataFrame) -> None:
+        frame.drop(index=range(20, 30), inplace=True)  # noqa: PD002 (spoils in place)
+
+    symbols = fill(paths, "equity_daily", {1: spoil})
+    assert check(paths, "equity_daily", config=live)["stale"] == {symbols[1]: 10}
+    assert f"{symbols[1]} is stale: no row for 10 sessions" in caplog.text
+    later = END + pd.Timedelta(days=10)
+    with pytest.raises(GateError, match="at most 3 sessions old; 3 symbols are older"):
+        check(paths, "equity_daily", later, live)
+    assert check(paths, "equity_daily", later)["stale"] == {}
 
 
 def test_too_much_bad_fails_the_market_and_names_the_worst(paths: Paths) -> None:

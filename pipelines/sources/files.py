@@ -18,9 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.bars import COLUMNS, OPTIONAL, PRICES, check_bars, utc_timestamps
+from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, check_bars, utc_timestamps
 from atlas.config import ATLASConfig, MarketConfig
 from atlas.errors import BarsError, ConfigError, DataError, GateError, SurfacesError
+from atlas.measures import bad_bars, bad_quotes
 from atlas.surfaces import SURFACE_COLUMNS, check_surfaces
 from pipelines.store import known_by, night_of, symbol_name
 
@@ -78,8 +79,7 @@ class FilesSource:
     def check_rows(self, market: str) -> None:
         """Read every row of a market and refuse what is wrong input rather than a few bad rows.
 
-        Counted are prices or volatilities that are missing or not positive, a high or low inside
-        the body, and repeated keys.
+        Counted are the rows that validation would quarantine (`atlas.rules`).
 
         Raises:
             DataError: a file's rows cannot be read.
@@ -297,10 +297,5 @@ def _broken(
     rows: pd.DataFrame, config: MarketConfig
 ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     if config.modality == "surface":
-        fine = rows["iv"] > 0
-        repeated = rows.duplicated(["timestamp", "tenor", "delta"])
-    else:
-        open_, high, low, close = (rows[name] for name in PRICES)
-        fine = (low > 0) & (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))
-        repeated = rows.duplicated("timestamp")
-    return (~fine | repeated).to_numpy()  # a comparison with NaN is not fine
+        return bad_quotes(rows)
+    return bad_bars(rows.set_index("timestamp"), Timeframe.parse(config.timeframe).seconds * 10**6)

@@ -1,0 +1,114 @@
+"""The Great Expectations suite of an asset class: built from `atlas.rules`, run, and shown.
+
+There are three: bars around the clock, bars with sessions, and surfaces. A rule becomes one plain
+expectation over a column; the columns that take several rows are measured before. Great
+Expectations takes seconds to import, so that happens only where a suite runs. Of a run a page of
+Data Docs is kept, for people; it holds times of running, so it is no artifact.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from atlas.calendars import has_close
+from atlas.config import MarketConfig
+from atlas.errors import GateError
+from atlas.rules import BAR_RULES, SESSION_RULES, SURFACE_RULES, Rule
+from pipelines.files import write_bytes
+
+__all__ = ["Mask", "broken", "rules_of"]
+
+Mask: TypeAlias = NDArray[np.bool_]  # (N,) over a market's rows
+
+# the second sets its own level, INFO, when it is imported
+_CHATTY = ("great_expectations", "great_expectations.data_context.types.base")
+_SHOWN = 20  # rows that break a rule, on a page of Data Docs
+
+
+def rules_of(settings: MarketConfig) -> tuple[Rule, ...]:
+    """Return the rules of a market's asset class."""
+    if settings.modality == "surface":
+        return SURFACE_RULES
+    return SESSION_RULES if has_close(settings.calendar) else BAR_RULES
+
+
+def broken(
+    batch: pd.DataFrame, rules: Iterable[Rule], market: str, page: Path | None = None
+) -> dict[str, Mask]:
+    """Run the suite over N rows; return which rows break each rule, (N,) by the rule's name.
+
+    Args:
+        batch: rows and what was measured of them; a rule whose columns it lacks is left out.
+        page: where to write the Data Docs of this run.
+
+    Raises:
+        GateError: a rule could not be checked.
+    """
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when GX is imported
+    import great_expectations as gx
+
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    asset = context.data_sources.add_pandas("store").add_dataframe_asset(market)
+    definition = asset.add_batch_definition_whole_dataframe("rows")
+    suite = gx.ExpectationSuite(market)
+    for rule in rules:
+        if rule.columns <= set(batch):
+            suite.add_expectation(_expectation(gx.expectations, rule))
+    outcome = definition.get_batch({"dataframe": batch}).validate(suite, result_format="COMPLETE")
+    found = {}
+    for result in outcome.results:
+        name = result.expectation_config.meta["rule"]
+        places = result.result.get("unexpected_index_list")
+        if not result.success and not places:
+            raise GateError(f"{market}: rule {name} could not be checked: {result.exception_info}")
+        found[name] = np.zeros(len(batch), dtype=np.bool_)
+        found[name][places or []] = True
+    if page is not None:
+        write_bytes(page, _page(outcome, market).encode())
+    return found
+
+
+def _expectation(expectations: Any, rule: Rule) -> Any:
+    """Say a rule in the words of Great Expectations."""
+    meta = {"rule": rule.name}
+    text = f"{rule.name} ({'a warning' if rule.warns else 'a row that breaks it is quarantined'})"
+    said = {"meta": meta, "description": text}
+    if rule.required:
+        return expectations.ExpectColumnValuesToNotBeNull(column=rule.column, **said)
+    if rule.other is not None:
+        return expectations.ExpectColumnPairValuesAToBeGreaterThanB(
+            column_A=rule.column,
+            column_B=rule.other,
+            or_equal=True,
+            ignore_row_if="either_value_is_missing",
+            **said,
+        )
+    return expectations.ExpectColumnValuesToBeBetween(
+        column=rule.column,
+        min_value=rule.low,
+        max_value=rule.high,
+        strict_min=rule.above,
+        **said,
+    )
+
+
+def _page(outcome: Any, market: str) -> str:
+    """Render one run as a page of Data Docs, with a few of the rows that break each rule."""
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    for result in outcome.results:
+        for name in ("unexpected_list", "unexpected_index_list"):
+            result.result[name] = (result.result.get(name) or [])[:_SHOWN]
+    outcome.meta["expectation_suite_name"] = market
+    page: str = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(outcome))
+    return page
