@@ -1,4 +1,4 @@
-"""The columns that rules over several rows or columns read (`atlas.rules`), of one symbol.
+"""The columns that rules over several rows or columns read (`atlas.row_rules`), of one symbol.
 
 - What decides whether a row is bad looks back only, so that a night judges a row as every later
   night does, and serving as training: `copies` alone counts both rows of a key.
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from atlas.bars import PRICES
-from atlas.rules import BAR_RULES, SCALE, SURFACE_RULES, any_broken
+from atlas.row_rules import BAR_RULES, SCALE, SURFACE_RULES, any_broken
 from atlas.surfaces import DELTAS
 
 __all__ = [

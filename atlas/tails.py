@@ -2,8 +2,8 @@
 
 - Rows become values, fingerprints and rule verdicts by the functions that training used, in the
   same order: bad rows out, adjustment, fingerprint, rule, hysteresis.
-- A bar is bad by the rules of validation (`atlas.rules`). It is left out, as the store leaves out
-  quarantined rows, and every window that would have held it is marked broken.
+- A bar is bad by the rules of validation (`atlas.row_rules`). It is left out, as the store leaves
+  out quarantined rows, and every window that would have held it is marked broken.
 - vol30 alone reaches back 30 sessions. Whoever does not hold so many bars gives the sessions' sums
   beside them, in the column `session_sums`.
 - A surface is taken with its holes, as in training; it is broken where the nearest tenor's

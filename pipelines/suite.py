@@ -1,4 +1,4 @@
-"""The Great Expectations suite of an asset class: built from `atlas.rules`, run, and shown.
+"""The Great Expectations suite of an asset class: built from `atlas.row_rules`, run, and shown.
 
 There are three: bars around the clock, bars with sessions, and surfaces. A rule becomes one plain
 expectation over a column; the columns that take several rows are measured before. Great
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from atlas.calendars import has_close
 from atlas.config import MarketConfig
 from atlas.errors import GateError
-from atlas.rules import BAR_RULES, SESSION_RULES, SURFACE_RULES, Rule
+from atlas.row_rules import BAR_RULES, SESSION_RULES, SURFACE_RULES, Rule
 from pipelines.files import write_bytes
 
 __all__ = ["Mask", "broken", "rules_of"]

@@ -2,7 +2,7 @@
 
 What it decides:
 
-- The rules are those of `atlas.rules`; a market gets those whose columns its rows have.
+- The rules are those of `atlas.row_rules`; a market gets those whose columns its rows have.
 - A row that breaks a rule goes to quarantine by its key, with the reasons. All rows of a key that
   comes twice go, as nobody can tell which is right. A bad row, a bad symbol never stops the rest:
   one that is bad throughout or cannot be read is left out, and named.

@@ -79,7 +79,7 @@ class FilesSource:
     def check_rows(self, market: str) -> None:
         """Read every row of a market and refuse what is wrong input rather than a few bad rows.
 
-        Counted are the rows that validation would quarantine (`atlas.rules`).
+        Counted are the rows that validation would quarantine (`atlas.row_rules`).
 
         Raises:
             DataError: a file's rows cannot be read.

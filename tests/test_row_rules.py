@@ -12,7 +12,7 @@ from atlas.measures import (
     quote_warnings,
     robust_z,
 )
-from atlas.rules import BAR_RULES, SESSION_RULES, SURFACE_RULES, Rule, broken_by
+from atlas.row_rules import BAR_RULES, SESSION_RULES, SURFACE_RULES, Rule, broken_by
 from pipelines.suite import broken
 
 DAY = 86_400_000_000
