@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from atlas.bars import Timeframe
 from atlas.catalogue import CATALOGUE, EXPERT_IDS
 from atlas.errors import ConfigError
+from atlas.optimization import Rule
 
 __all__ = [
     "ATLASConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "MarketConfig",
     "MoEConfig",
     "ModelConfig",
+    "OwnTrainingConfig",
     "PromotionConfig",
     "SimulatedConfig",
     "SimulatedMarketConfig",
@@ -32,6 +34,7 @@ __all__ = [
 
 Source = Literal["simulated", "files"]
 Modality = Literal["chart", "surface"]
+Optimizer = Literal["adamw", "nadam", "sgd"]
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -148,19 +151,50 @@ class ModelConfig(_Frozen):
     hidden: int = Field(default=64, ge=1)
 
 
+class OwnTrainingConfig(_Frozen):
+    """How an expert's or the gate's own weights move; None is as for the shared weights."""
+
+    optimizer: Optimizer | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
+
+
 class TrainingConfig(_Frozen):
     """Budget and optimizer of one network's training."""
 
     epochs: int = Field(default=4, ge=1)
     windows_per_epoch: int = Field(default=48_000, ge=1)
     batch: int = Field(default=256, ge=2)
+    optimizer: Optimizer = "adamw"
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
     volatility_weight: float = Field(default=0.1, ge=0)
     warm_start_share: float = Field(default=0.4, ge=0, le=1)
     averaged_share: float = Field(default=0.3, ge=0, le=1)
+    experts: dict[str, OwnTrainingConfig] = {}
+    gate: OwnTrainingConfig = OwnTrainingConfig()
     seed: int = 1
     threads: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1, le=64)
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("experts")
+    @classmethod
+    def _known(cls, experts: dict[str, OwnTrainingConfig]) -> dict[str, OwnTrainingConfig]:
+        unknown = [name for name in experts if name not in EXPERT_IDS]
+        if unknown:
+            raise ValueError(f"expected experts out of {', '.join(EXPERT_IDS)}; got {unknown}")
+        return experts
+
+    def rules(self) -> tuple[Rule, dict[str, Rule]]:
+        """Return how the shared weights move, and by owner how those move that differ."""
+        shared = Rule(self.optimizer, self.learning_rate, self.weight_decay)
+        own = {}
+        for owner, chosen in {**self.experts, "gate": self.gate}.items():
+            if chosen != OwnTrainingConfig():
+                optimizer = chosen.optimizer or self.optimizer
+                rate = chosen.learning_rate or self.learning_rate
+                own[owner] = Rule(optimizer, rate, self.weight_decay)
+        return shared, own
 
 
 class PromotionConfig(_Frozen):
@@ -197,7 +231,7 @@ class ATLASConfig(_Frozen):
     training: TrainingConfig = TrainingConfig()
     promotion: PromotionConfig = PromotionConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
-    tuning: Literal["none"] = "none"
+    tuning: str = Field(default="none", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
 
     @model_validator(mode="after")
     def _named(self) -> "ATLASConfig":

@@ -7,7 +7,7 @@
   checkpoint is weights, moments, average and a number, and no generator's state.
 - The weights of the last steps are averaged; each epoch is judged by its averaged weights, on
   validation windows, mean over markets. The best epoch's are kept.
-- Lightning Fabric places model and batches; the default is the CPU.
+- Lightning Fabric places model and batches; `atlas.parallel` says how processes share a step.
 """
 
 import math
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from atlas.base import install_base
 from atlas.calibration import calibrate, log_loss
@@ -26,14 +27,15 @@ from atlas.config import TrainingConfig
 from atlas.errors import DataError, ModelError
 from atlas.losses import agreement, direction_loss, log_rv_loss
 from atlas.moe import Network, Output
-from atlas.optimization import learning_rate, parameter_groups
+from atlas.optimization import build_optimizers, clip_gradients, set_rates
+from atlas.parallel import average_gradients, open_fabric, own_markets, shard
 from atlas.prediction import raw_predictions, to_tensors
 from atlas.progress import EpochResult, Meter, Progress, TrainingResult
 from atlas.sampling import Batch, collate, draw, spread_evenly
 from atlas.training_state import (
     TrainingState,
     WeightAverage,
-    load_optimizer,
+    load_optimizers,
     optimizer_tensors,
     section,
 )
@@ -70,7 +72,7 @@ def train(
         checkpoint: called after each epoch with all that is needed to go on from there.
         resume: what an interrupted run of the same arguments handed to `checkpoint` last.
         progress: called after each step.
-        fabric: where to train; by default one device, the CPU.
+        fabric: where to train, from `atlas.parallel.open_fabric`; by default the CPU, alone.
 
     Returns:
         History and calibration.
@@ -82,12 +84,12 @@ def train(
     with _reproducible(settings.threads):
         if resume is None:
             install_base(model, data)
-        run = _Run(model, data, settings, seed, fabric or _cpu())
+        run = _Run(model, data, settings, seed, fabric or open_fabric())
         if resume is not None:
             run.load(resume)
         while not run.finished:
             run.advance(progress)
-            if checkpoint is not None:
+            if checkpoint is not None and run.fabric.global_rank == 0:
                 checkpoint(run.state())
         model.load_state_dict(run.best)
         markets = calibrate(model, data)
@@ -106,10 +108,9 @@ class _Run:
         fabric: "Fabric",
     ) -> None:
         self.model, self.data, self.settings, self.seed = model, data, settings, seed
-        groups = parameter_groups(model, settings.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
         self.fabric = fabric
-        self.network, self.optimizer = fabric.setup(model, optimizer)
+        self.network, *optimizers = fabric.setup(model, *build_optimizers(model, *settings.rules()))
+        self.optimizers: list[Optimizer] = optimizers
         self.epoch_steps = max(1, settings.windows_per_epoch // settings.batch)
         self.steps = settings.epochs * self.epoch_steps
         self.average = WeightAverage(model)
@@ -137,17 +138,20 @@ class _Run:
     def _update(self, meter: Meter) -> None:
         # Whatever the model draws at random (a dropout, say) follows from the step too.
         torch.manual_seed((self.seed << 32) + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps, self.settings.learning_rate)
+        set_rates(self.optimizers, self.step, self.steps)
         ends = draw(self.data, batch=self.settings.batch, seed=self.seed, step=self.step)
-        self.optimizer.zero_grad()
+        ends = shard(ends, self.fabric.global_rank, self.fabric.world_size)
+        self.network.zero_grad()
         figures = []
-        for batch in collate(self.data, ends, self.model.markets):
-            loss, output = self._loss(batch)
-            self.fabric.backward(loss)
-            figures.append(_figures(loss, output, batch))
-        self.fabric.clip_gradients(self.network, self.optimizer, max_norm=CLIP)
-        self.optimizer.step()
+        with self.fabric.no_backward_sync(self.network, enabled=self.fabric.world_size > 1):
+            for batch in collate(self.data, ends, self.model.markets):
+                loss, output = self._loss(batch)
+                self.fabric.backward(loss)
+                figures.append(_figures(loss, output, batch))
+        average_gradients(self.fabric, self.model)
+        clip_gradients(self.optimizers, CLIP)
+        for optimizer in self.optimizers:
+            optimizer.step()
         if self.step >= (1 - self.settings.averaged_share) * self.steps:
             self.average.update()
         loss, hits, known, load = (sum(parts) for parts in zip(*figures, strict=True))
@@ -177,7 +181,7 @@ class _Run:
         averaged = self.average.count > 0
         if averaged:
             self.average.swap()
-        log_loss, accuracy, error = _validate(self.model, self.data, self.spread.cpu().numpy())
+        log_loss, accuracy, error = self._validated()
         loss = log_loss + self.settings.volatility_weight * error
         if loss < self.best_loss or not self.best:
             self.best_loss, self.best_epoch = loss, epoch
@@ -187,13 +191,28 @@ class _Run:
         scores = (loss, log_loss, accuracy, error)
         self.history.append(EpochResult(epoch, self.step, *meter.mean(), *scores))
 
+    def _validated(self) -> tuple[float, float, float]:
+        """Return log-loss, accuracy and squared error, means over markets and so over processes."""
+        fabric = self.fabric
+        own = own_markets(tuple(self.data), fabric.global_rank, fabric.world_size)
+        spread = self.spread.cpu().numpy()
+        sums = _validate(self.model, {m: self.data[m] for m in self.data if m in own}, spread)
+        if fabric.world_size > 1:
+            sums = fabric.all_reduce(torch.from_numpy(sums), reduce_op="sum").cpu().numpy()
+        count = sums[-1]
+        if not count:
+            raise DataError(
+                "no market has a validation window: expected at least one; lower the markets' cut"
+            )
+        return float(sums[0] / count), float(sums[1] / count), float(sums[2] / count)
+
     def state(self) -> TrainingState:
         """Return copies of everything that a resumed run needs."""
         parts = {
             "weights": _copy(self.model.state_dict()),
             "best": self.best,
             "average": _copy(self.average.mean),
-            "optimizer": optimizer_tensors(self.optimizer),
+            "optimizer": optimizer_tensors(self.optimizers),
         }
         tensors = {f"{part}.{name}": t for part, own in parts.items() for name, t in own.items()}
         meta = {
@@ -226,7 +245,7 @@ class _Run:
             self.model.load_state_dict(section(tensors, "weights"))
             for name, mean in self.average.mean.items():
                 mean.copy_(tensors[f"average.{name}"])
-            load_optimizer(self.optimizer, section(tensors, "optimizer"))
+            load_optimizers(self.optimizers, section(tensors, "optimizer"))
             self.average.count, self.step = meta["averaged"], meta["step"]
             self.best_epoch, self.best_loss = meta["best_epoch"], meta["best_loss"]
         except (KeyError, RuntimeError) as error:
@@ -248,9 +267,9 @@ class _Run:
 
 def _validate(
     model: Network, data: Mapping[str, MarketData], spread: npt.NDArray[np.float32]
-) -> tuple[float, float, float]:
-    """Return log-loss, accuracy and squared error of log RV in spreads, means over markets."""
-    figures = []
+) -> npt.NDArray[np.float64]:
+    """Return sums over markets of log-loss, accuracy and squared error in spreads; the count."""
+    sums = np.zeros(4)
     for market, own in data.items():
         index, ends = model.markets.index(market), spread_evenly(own.split.validation, VALIDATED)
         if not len(ends):
@@ -259,16 +278,10 @@ def _validate(
         y = own.labels.direction[ends].astype(np.float64)
         error = ((found.log_rv - own.labels.log_rv[ends]) / spread[index]) ** 2
         known = np.isfinite(error)
-        squared = float(error[known].mean()) if known.any() else 0.0
-        figures.append(
-            (log_loss(found.logit, y), float(((found.logit > 0) == (y > 0.5)).mean()), squared)
-        )
-    if not figures:
-        raise DataError(
-            "no market has a validation window: expected at least one; lower the markets' cut"
-        )
-    scores = np.mean(figures, axis=0)
-    return float(scores[0]), float(scores[1]), float(scores[2])
+        squared = error[known].mean() if known.any() else 0.0
+        hits = ((found.logit > 0) == (y > 0.5)).mean()
+        sums += (log_loss(found.logit, y), hits, squared, 1)
+    return sums
 
 
 def _figures(
@@ -305,12 +318,6 @@ def _spread(markets: tuple[str, ...], data: Mapping[str, MarketData]) -> Tensor:
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-
-
-def _cpu() -> "Fabric":
-    from lightning.fabric import Fabric  # here: two seconds that only a training should pay
-
-    return Fabric(accelerator="cpu", devices=1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ moments, the running average, the best epoch so far, and the step. There is no r
 is random in a step follows from (seed, step) alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from atlas.errors import ModelError
 
-__all__ = ["TrainingState", "WeightAverage", "load_optimizer", "optimizer_tensors", "section"]
+__all__ = ["TrainingState", "WeightAverage", "load_optimizers", "optimizer_tensors", "section"]
 
 
 class TrainingState(NamedTuple):
@@ -53,27 +53,28 @@ def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     return {key[len(name) + 1 :]: t for key, t in tensors.items() if key.startswith(f"{name}.")}
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """Return an optimizer's state as `<parameter>.<field>` → tensor copies on the CPU."""
+def optimizer_tensors(optimizers: Sequence[Optimizer]) -> dict[str, Tensor]:
+    """Return the states of optimizers as `<optimizer>.<parameter>.<field>` → copies on the CPU."""
     return {
-        f"{index}.{name}": value.detach().cpu().clone()
+        f"{place}.{index}.{name}": value.detach().cpu().clone()
+        for place, optimizer in enumerate(optimizers)
         for index, fields in optimizer.state_dict()["state"].items()
         for name, value in fields.items()
     }
 
 
-def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def load_optimizers(optimizers: Sequence[Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` returned.
 
     Raises:
-        ModelError: the tensors are not of this optimizer.
+        ModelError: the tensors are not of these optimizers.
     """
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value.clone()
-    record = optimizer.state_dict()
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     try:
-        optimizer.load_state_dict({**record, "state": state})
-    except (ValueError, KeyError) as error:
+        for key, value in tensors.items():
+            place, index, name = key.split(".", 2)
+            states[int(place)].setdefault(int(index), {})[name] = value.clone()
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    except (ValueError, KeyError, IndexError) as error:
         raise ModelError(f"checkpoint: its optimizer state does not fit: {error}") from None

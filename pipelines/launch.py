@@ -72,7 +72,12 @@ def child_environment(threads: int) -> dict[str, str]:
     """Return the environment of a training: the allow-list, thread counts and this source."""
     kept = {name: os.environ[name] for name in ALLOWED if name in os.environ}
     counts = dict.fromkeys(THREADS, str(threads))
-    return {**kept, **counts, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    fixed = {
+        "PYTHONPATH": str(PROJECT),
+        "PYTHONUNBUFFERED": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+    return {**kept, **counts, **fixed}
 
 
 def stream(command: list[str], environment: dict[str, str], name: str) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 The stage finds the night's data, resumes a training that was killed, and writes weights,
 configuration, history, metrics and the predictions of every validation and test window. Figures of
-time go to the log alone: the artifacts of two runs are the same bytes.
+time go to the log alone: the artifacts of two runs are the same bytes. With `training.processes`
+above 1 the stage decides and reports, and `pipelines.processes` does the work.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,18 +23,23 @@ from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
 from atlas.errors import DataError
 from atlas.moe import AtlasMoE, Network, build_model
+from atlas.parallel import open_fabric
 from atlas.prediction import predict
 from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
 from atlas.windows import MarketData, told_law
 from pipelines import checkpoints, samples, stamps
-from pipelines.files import digest, write_bytes, write_json, write_parquet
+from pipelines.files import digest, read_json, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path
 from pipelines.paths import Paths
+from pipelines.processes import is_one_of_several, train_in_several
 from pipelines.training_progress import watch
 
-__all__ = ["ARTIFACTS", "run"]
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+__all__ = ["ARTIFACTS", "run", "take_part"]
 
 log = logging.getLogger(__name__)
 
@@ -81,18 +87,55 @@ def _key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -
 def _work(
     paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str, key: dict[str, Any]
 ) -> dict[str, Any]:
+    if config.training.processes == 1:
+        return take_part(paths, config, as_of, variant, key)
+    train_in_several(paths, config, as_of=as_of, variant=variant)
+    metrics: dict[str, Any] = read_json(paths.model(variant) / "metrics.json")
+    return {name: value for name, value in metrics.items() if name != "markets"}
+
+
+def take_part(
+    paths: Paths,
+    config: ATLASConfig,
+    as_of: pd.Timestamp,
+    variant: str,
+    key: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train `variant`, alone or as one of torchrun's processes; rank 0 writes its artifacts.
+
+    Raises:
+        DataError: as for `run`.
+        ModelError: as for `run`.
+    """
     begun = time.monotonic()
+    key = key or _key(paths, config, as_of, variant)
+    processes = config.training.processes if is_one_of_several() else 1
+    fabric = open_fabric(config.training.accelerator, processes)
     torch.manual_seed(config.training.seed)
     model = build_model(config, variant=variant)
     data = _served(model, samples.load(paths, config, as_of))
     if variant == "moe_oracle":
         data = {market: told_law(own) for market, own in data.items()}
-    result = _train(paths.checkpoints(variant), model, data, config, variant, key)
-    trained = time.monotonic()
-    predictions = pd.concat([_rows(model, own) for own in data.values()], ignore_index=True)
-    log.info("%s: %d steps in %.0f s", variant, result.steps, trained - begun)
-    log.info("%s: %d windows in %.0f s", variant, len(predictions), time.monotonic() - trained)
+    result = _train(paths.checkpoints(variant), model, data, config, variant, key, fabric)
     summary = _summary(variant, result)
+    if fabric.global_rank == 0:
+        log.info("%s: %d steps in %.0f s", variant, result.steps, time.monotonic() - begun)
+        _write(paths, config, as_of, variant, model.cpu(), data, result)
+    return summary
+
+
+def _write(
+    paths: Paths,
+    config: ATLASConfig,
+    as_of: pd.Timestamp,
+    variant: str,
+    model: Network,
+    data: Mapping[str, MarketData],
+    result: TrainingResult,
+) -> None:
+    begun = time.monotonic()
+    predictions = pd.concat([_rows(model, own) for own in data.values()], ignore_index=True)
+    log.info("%s: %d windows in %.0f s", variant, len(predictions), time.monotonic() - begun)
     folder = paths.model(variant)
     card = {
         "variant": variant,
@@ -102,12 +145,12 @@ def _work(
     }
     write_json(folder / "config.json", {**card, "config": config.model_dump(mode="json")})
     write_json(folder / "history.json", [epoch._asdict() for epoch in result.history])
-    write_json(folder / "metrics.json", {**summary, "markets": result.markets})
+    metrics = {**_summary(variant, result), "markets": result.markets}
+    write_json(folder / "metrics.json", metrics)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", safetensors.torch.save(weights))
     write_parquet(folder / "predictions.parquet", predictions)
     checkpoints.clear(paths.checkpoints(variant))
-    return summary
 
 
 def _train(
@@ -117,6 +160,7 @@ def _train(
     config: ATLASConfig,
     variant: str,
     key: dict[str, Any],
+    fabric: "Fabric",
 ) -> TrainingResult:
     """Train, going on from the last checkpoint of the same data, parameters and code."""
     text = json.dumps({**key, "code": stamps.code_digest()}, sort_keys=True)
@@ -136,7 +180,8 @@ def _train(
             seed=config.training.seed,
             checkpoint=keep,
             resume=resume,
-            progress=progress,
+            progress=progress if fabric.global_rank == 0 else None,
+            fabric=fabric,
         )
 
 

@@ -88,7 +88,9 @@ def test_market_name_that_could_leave_its_folder_is_refused(
             "direction",
             "markets.options_skew: .*'direction' does not fit modality 'surface'",
         ),
-        (("tuning",), "../../etc", "tuning: .*'none'.*etc"),
+        (("tuning",), "../../etc", "tuning: .*pattern.*etc"),
+        (("training", "experts"), {"meme": {}}, "training.experts: .*equity_daily.*'meme'"),
+        (("training", "gate"), {"optimizer": "lion"}, "training.gate.optimizer: .*'lion'"),
         (("moe", "k"), 7, "moe.k: .*less than or equal to 6; got 7"),
     ],
 )

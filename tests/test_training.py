@@ -12,7 +12,8 @@ from torch import Tensor
 from atlas import training
 from atlas.errors import DataError, ModelError
 from atlas.moe import AtlasMoE, Network, build_model
-from atlas.optimization import learning_rate, parameter_groups
+from atlas.optimization import build_optimizers, learning_rate, owner_of, parameter_groups
+from atlas.parallel import open_fabric
 from atlas.prediction import predict
 from atlas.progress import Progress, TrainingResult
 from atlas.sampling import collate, draw
@@ -246,7 +247,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(
 ) -> None:
     """Two epochs without a better validation loss end it; the weights are the best epoch's."""
     scores = iter([0.6, 0.7, 0.8, 0.5])
-    monkeypatch.setattr(training, "_validate", lambda *_: (next(scores), 0.5, 0.0))
+    monkeypatch.setattr(training, "_validate", lambda *_: np.array([next(scores), 0.5, 0.0, 1.0]))
     states: list[TrainingState] = []
     weights, result = _trained(data, epochs=4, checkpoint=states.append)
     assert (result.steps, result.best_epoch, len(result.history)) == (18, 1, 3)
@@ -314,13 +315,69 @@ def test_the_learning_rate_rises_and_falls() -> None:
 def test_scales_shifts_gates_and_biases_are_not_decayed() -> None:
     """Only weights that mix inputs are drawn towards zero; every weight is in one group."""
     model = _built()
-    groups = parameter_groups(model, 0.1)
+    groups = parameter_groups(model.named_parameters(), 0.1)
     names = {id(weight): name for name, weight in model.named_parameters()}
     decayed = {names[id(w)] for g in groups if g["weight_decay"] > 0 for w in g["params"]}
     assert sum(len(g["params"]) for g in groups) == len(names)
     assert any("join.weight" in name for name in decayed)
     for name in decayed:
         assert not any(word in name for word in ("bias", "gate", "scale", "shift")), name
+
+
+OWN = {
+    "experts": {
+        "equity_daily": {"optimizer": "sgd", "learning_rate": 0.05},
+        "options_skew": {"optimizer": "nadam"},
+    },
+    "gate": {"learning_rate": 1e-9},
+}
+
+
+def test_every_weight_moves_by_the_rule_of_its_owner() -> None:
+    """Experts and gate with a rule of their own have their own optimizer; the rest share one."""
+    model = _built()
+    optimizers = build_optimizers(model, *toy_config(**OWN).training.rules())
+    owners = {id(weight): owner_of(name) for name, weight in model.named_parameters()}
+    found = {}
+    for optimizer in optimizers:
+        held = [w for group in optimizer.param_groups for w in group["params"]]
+        kinds = {owners[id(weight)] for weight in held}
+        named = kinds & {"equity_daily", "options_skew", "gate"}
+        rate = {group["peak"] for group in optimizer.param_groups}
+        found[named.pop() if named else "shared"] = (type(optimizer).__name__, rate)
+        assert len(kinds) == 1 or not kinds & {"equity_daily", "options_skew", "gate"}
+    assert found == {
+        "shared": ("AdamW", {2e-3}),
+        "equity_daily": ("SGD", {0.05}),
+        "options_skew": ("NAdam", {2e-3}),
+        "gate": ("AdamW", {1e-9}),
+    }
+    counted = sum(len(group["params"]) for o in optimizers for group in o.param_groups)
+    assert counted == len(owners)
+
+
+def test_a_gate_without_a_rate_stays_and_experts_move(data: dict[str, MarketData]) -> None:
+    """The rates reach the weights: a vanishing one leaves the gate where it began."""
+    first = {name: tensor.clone() for name, tensor in _built().state_dict().items()}
+    weights, _ = _trained(data, epochs=1, **OWN)
+    gate = [name for name in weights if name.startswith("gate")]
+    heads = [name for name in weights if name.endswith("equity_daily.head.weight")]
+    assert gate
+    assert heads
+    assert all(torch.allclose(weights[name], first[name], atol=1e-6) for name in gate)
+    assert not any(torch.allclose(weights[name], first[name], atol=1e-6) for name in heads)
+
+
+def test_own_optimizers_resume_to_the_same_bits(data: dict[str, MarketData]) -> None:
+    """The moments of every optimizer are in the checkpoint, not only the shared one's."""
+    states: list[TrainingState] = []
+    _trained(data, checkpoint=states.append, **OWN)
+    first, last = states[0], states[-1]
+    cut = {n: t for n, t in first.tensors.items() if not n.startswith("optimizer.1.")}
+    for start, is_same in ((first, True), (TrainingState(cut, first.meta), False)):
+        resumed: list[TrainingState] = []
+        _trained(data, resume=start, checkpoint=resumed.append, **OWN)
+        assert _same(resumed[-1].tensors, last.tensors) == is_same
 
 
 def test_averaged_weights_are_the_mean_of_those_seen() -> None:
@@ -342,7 +399,7 @@ def test_a_step_s_loss_is_the_mean_over_markets(data: dict[str, MarketData]) -> 
     model = _built("cnn")
     training.install_base(model, data)
     settings = toy_config(volatility_weight=0.0).training
-    run = training._Run(model, data, settings, SEED, training._cpu())
+    run = training._Run(model, data, settings, SEED, open_fabric())
     ends = draw(data, batch=24, seed=1, step=0)
     total = sum(run._loss(batch)[0].item() for batch in collate(data, ends, model.markets))
     means = []
