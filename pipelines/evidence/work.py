@@ -18,10 +18,12 @@ import torch
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
 from atlas.config import ATLASConfig
+from atlas.costs import next_returns, spreads
+from atlas.draws import draw_markets
 from atlas.moe import AtlasMoE, Network, build_model
 from atlas.prediction import predict
 from atlas.training import train
-from atlas.windows import MarketData
+from atlas.windows import MarketData, told_law
 from pipelines.evidence import plan
 from pipelines.evidence.cuts import archive_at
 from pipelines.files import write_bytes, write_json, write_parquet
@@ -31,7 +33,8 @@ from pipelines.training_progress import watch
 __all__ = ["do"]
 
 log = logging.getLogger(__name__)
-Scored = dict[str, np.ndarray[Any, Any]]
+_DRAWN = 1_000  # the seeds of the draws begin here: none is that of a home
+_PATHS = {"train": 256, "validation": 64, "test": 256}  # of a market; each has a law and a level
 
 
 def do(paths: Paths, config: ATLASConfig, unit: plan.Unit, *, as_of: pd.Timestamp) -> None:
@@ -50,7 +53,19 @@ def do(paths: Paths, config: ATLASConfig, unit: plan.Unit, *, as_of: pd.Timestam
 def _windows(
     paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timestamp
 ) -> dict[str, MarketData]:
-    return archive_at(paths, config, as_of, unit.cut)
+    if unit.cut != plan.SIMULATED:
+        return archive_at(paths, config, as_of, unit.cut)
+    data = draw_markets(
+        config,
+        seed=_DRAWN + unit.seed,
+        train=config.benchmark.train_windows,
+        validation=config.benchmark.train_windows // 8,
+        test=config.benchmark.test_windows,
+        paths=_PATHS,
+    )
+    if unit.model == "moe_oracle":
+        return {market: told_law(own) for market, own in data.items()}
+    return data
 
 
 def _yardsticks(
@@ -119,6 +134,8 @@ def _frame(own: MarketData, said: Mapping[str, np.ndarray[Any, Any]]) -> pd.Data
         "y": own.labels.direction[ends],
         "log_rv": own.labels.log_rv[ends],
         "p": np.full(ends.size, np.nan) if known is None else known[ends],
+        "returned": next_returns(own, ends).astype(np.float32),
+        "spread": spreads(own, ends).astype(np.float32),
     }
     return pd.DataFrame({**facts, **said})
 
