@@ -16,7 +16,7 @@ NIGHT := $(AT) $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)
 PORTS := --airflow-port $(AIRFLOW_PORT) --mlflow-port $(MLFLOW_PORT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup nightly data repro up down doctor test test-services lint clean
+.PHONY: help setup nightly benchmark data repro up down doctor test test-services lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ setup:  ## make .venv from requirements.lock and the homes of Airflow and MLflow
 
 nightly: setup  ## run one night: [SOURCE=files DATA=folder] [AS_OF=date] [HOME_DIR=folder]
 	@$(ENV) $(PYTHON) -m services nightly $(NIGHT) --airflow-port $(AIRFLOW_PORT)
+
+benchmark: setup  ## run the long benchmark, resumable: [SOURCE=files DATA=folder]
+	@$(ENV) $(PYTHON) -m pipelines evidence $(NIGHT)
 
 data: setup  ## write the simulated markets and record them in data.dvc
 	@$(ENV) $(PYTHON) -m pipelines data $(NIGHT)

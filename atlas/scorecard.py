@@ -15,14 +15,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from atlas.benchmark import mean_log_loss
 from atlas.comparison import compare
 from atlas.costs import break_even
 from atlas.errors import ModelError
 from atlas.evaluation import BLOCK, POOLED, Draws, pooled, session_draws
-from atlas.metrics import expected_calibration_error, gain, hits, lift, log_losses
+from atlas.metrics import (
+    expected_calibration_error,
+    expected_log_losses,
+    gain,
+    hits,
+    lift,
+    log_losses,
+)
 from atlas.selection import confidence_threshold, selected_accuracy
 
-__all__ = ["CEILINGS", "COVERAGE", "FIGURES", "Rows", "ScoreSettings", "rival_of", "scorecard"]
+__all__ = [
+    "CEILINGS",
+    "COVERAGE",
+    "FIGURES",
+    "Rows",
+    "ScoreSettings",
+    "paired_tests",
+    "rival_of",
+    "scorecard",
+]
 
 Floats = NDArray[np.float64]
 Rows = Mapping[str, Sequence[pd.DataFrame]]  # by model, a frame for each seed
@@ -46,11 +63,10 @@ FIGURES: Final = (
     "informed_gain",
     "informed_gain_error",
 )
-_SHARES = FIGURES[10:]
 
 
 class ScoreSettings(NamedTuple):
-    """How figures are resampled; `blocks` are mean blocks in sessions by market, `lags` likewise."""
+    """How figures are resampled; `blocks` and `lags` are in sessions, by market."""
 
     resamples: int = 1_000
     confidence: float = 0.95
@@ -116,13 +132,13 @@ def rival_of(validation: Rows, among: Sequence[str]) -> str:
     losses = {}
     for model in among:
         if frames := validation.get(model):
-            losses[model] = np.mean([_mean_loss(frame) for frame in frames])
+            losses[model] = np.mean([mean_log_loss(frame) for frame in frames])
     if not losses:
         raise ModelError(f"expected validation rows of one of {', '.join(among)}; got none")
     return min(losses, key=lambda model: losses[model])
 
 
-def tests_against(
+def paired_tests(
     test: Rows, model: str, rival: str, *, settings: ScoreSettings | None = None
 ) -> pd.DataFrame:
     """Compare a model with a rival on the same rows, market by market (`atlas.comparison`)."""
@@ -163,7 +179,9 @@ def _card(
     )
     plain = {"ece": float(np.mean([expected_calibration_error(y, q) for q in said]))}
     plain |= _surest(frames, before)
-    plain["break_even"] = float(np.mean([_net(frame, q) for frame, q in zip(frames, said, strict=True)]))
+    plain["break_even"] = float(
+        np.mean([_net(frame, q) for frame, q in zip(frames, said, strict=True)])
+    )
     if np.isfinite(p).all():
         informed = rivals.get("informed")
         ceiling = None if informed is None else _column(informed[0], "probability")
@@ -202,7 +220,7 @@ def _shares(
     edge = 2 * p - 1
     even = np.log(2)
     columns = [np.sign(q - 0.5) * edge, np.sign(ceiling - 0.5) * edge]
-    columns += [even - _expected(p, q), even - _expected(p, ceiling)]
+    columns += [even - expected_log_losses(p, q), even - expected_log_losses(p, ceiling)]
     _, row = np.unique(session, return_inverse=True)
     sums = np.stack([np.bincount(row, weights=column) for column in columns], axis=1)  # (S, 4)
     rng = np.random.default_rng(own.seed)
@@ -213,12 +231,6 @@ def _shares(
         found[f"informed_{name}"] = float(whole[top] / whole[bottom])
         found[f"informed_{name}_error"] = float((drawn[:, top] / drawn[:, bottom]).std())
     return found
-
-
-def _expected(p: Floats, q: Floats) -> Floats:
-    from atlas.metrics import expected_log_losses
-
-    return expected_log_losses(p, q)
 
 
 def _mean(cards: Sequence[_Card]) -> _Card:
@@ -243,11 +255,6 @@ def _row(
     loss = card.log_loss.interval(settings.confidence)
     rest = [card.plain.get(name, float("nan")) for name in FIGURES[6:]]
     return (*facts, *accuracy, *loss, *rest)
-
-
-def _mean_loss(frame: pd.DataFrame) -> float:
-    losses = log_losses(_column(frame, "y"), _column(frame, "probability"))
-    return float(pd.Series(losses).groupby(frame["market"].to_numpy()).mean().mean())
 
 
 def _of(frame: pd.DataFrame, market: str) -> pd.DataFrame:

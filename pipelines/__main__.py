@@ -128,6 +128,28 @@ def all_stages(
 
 
 @app.command()
+def evidence(
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+    jobs: Annotated[int | None, typer.Option(help="Models at once; default: one a core.")] = None,
+    unit: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the long benchmark: every rival, several seeds and cuts; resumes where it was ended."""
+    from pipelines.evidence import run as runs
+
+    night = nights.open_night(
+        home, params, source=source, folder=data, as_of=as_of, begins=unit is None
+    )
+    if unit is not None:
+        runs.one(night, unit)
+        return
+    runs.everything(night, _say, console, jobs=jobs)
+
+
+@app.command()
 def report(
     home: Home = None,
     params: Params = None,

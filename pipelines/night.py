@@ -32,6 +32,7 @@ __all__ = [
     "commit_outputs",
     "night_as_of",
     "open_night",
+    "prepare",
     "read_config",
     "run_all",
     "stage",
@@ -190,15 +191,8 @@ def run_all(night: Night, say: Say) -> dict[str, Any]:
     Raises:
         AtlasError: the first reason why the night cannot go on.
     """
-    markets = list(night.config.markets)
     with alone(night.paths):
-        failed = [error for market in markets if (error := _ingest(night, market, say))]
-        if failed:
-            raise failed[0]
-        say("snapshot", stage("snapshot", night))
-        failed = [error for market in markets if (error := _gate(night, market, say))]
-        if failed:
-            raise GateError("\n".join(str(error) for error in failed))
+        prepare(night, say)
         for variant in VARIANTS:
             say(f"train {variant}", stage("train", night, variant=variant))
         say("benchmark", stage("benchmark", night))
@@ -207,6 +201,22 @@ def run_all(night: Night, say: Say) -> dict[str, Any]:
         result = stage("promote", night)
         say("promote", result)
         return result
+
+
+def prepare(night: Night, say: Say) -> None:
+    """Bring the night's bars as far as their fingerprints; the caller holds the home.
+
+    Raises:
+        AtlasError: a required market cannot be had or failed its gate.
+    """
+    markets = list(night.config.markets)
+    failed = [error for market in markets if (error := _ingest(night, market, say))]
+    if failed:
+        raise failed[0]
+    say("snapshot", stage("snapshot", night))
+    failed = [error for market in markets if (error := _gate(night, market, say))]
+    if failed:
+        raise GateError("\n".join(str(error) for error in failed))
 
 
 def stage(name: str, night: Night, **extra: Any) -> dict[str, Any]:

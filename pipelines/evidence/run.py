@@ -1,7 +1,7 @@
-"""Do all units, as many at once as there are cores; what is done already is not done again.
+"""Run the long benchmark: do the units that are missing, then score, write, print and log.
 
-Each unit is a child that dies with this process. Where one fails the others go on, and the failure
-is told at the end; a second call takes up what is missing.
+Units run as children that die with this process, as many at once as there are cores. Where one
+fails the others go on, and the failure is told at the end; a second call takes up what is missing.
 """
 
 import logging
@@ -10,65 +10,98 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from types import TracebackType
+from typing import Any, Self
 
-import pandas as pd
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from atlas.config import ATLASConfig
-from atlas.errors import ModelError
+from atlas.errors import ConfigError, ModelError
 from pipelines.evidence import plan
 from pipelines.files import write_bytes
 from pipelines.launch import child_environment, stream
-from pipelines.paths import Paths
+from pipelines.night import Night, alone, prepare
 
-__all__ = ["complete"]
+__all__ = ["complete", "everything", "one"]
 
 log = logging.getLogger(__name__)
 
 
-def complete(
-    paths: Paths,
-    config: ATLASConfig,
+def everything(
+    night: Night,
+    say: Callable[[str, dict[str, Any]], None],
+    console: Console,
     *,
-    as_of: pd.Timestamp,
     jobs: int | None = None,
-    console: Console | None = None,
-) -> int:
-    """Do every unit that is not done; return how many were.
+) -> None:
+    """Do what is missing, write the table and its pages, print it and log it to MLflow.
 
     Args:
+        night: home, configuration and as_of; an archive is ingested and fingerprinted first.
+        say: told what each stage did.
+        console: shows progress and table.
         jobs: units at once; by default one a core.
-        console: shows a bar on a terminal, plain lines elsewhere.
+
+    Raises:
+        AtlasError: bad input, or units that failed.
+    """
+    from pipelines.evidence import pages
+
+    if not plan.units(night.config):
+        raise ConfigError("benchmark.cuts: an archive's benchmark needs at least one date")
+    with alone(night.paths):
+        if night.config.source != plan.SIMULATED:
+            prepare(night, say)
+        complete(night, console, jobs=jobs)
+        pages.publish(night, console)
+
+
+def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
+    """Do every unit that is not done; return how many were.
 
     Raises:
         ModelError: units failed; each is named with its last lines.
     """
+    paths, config = night.paths, night.config
     left = [unit for unit in plan.units(config) if not plan.is_done(paths, config, unit)]
     params = paths.var / "params" / "evidence.yaml"
     write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True).encode())
     common = [sys.executable, "-m", "pipelines", "evidence", "--home", str(paths.home)]
-    common += ["--params", str(params), "--as-of", str(as_of.date())]
+    common += ["--params", str(params), "--as-of", str(night.as_of.date())]
     environment = child_environment(config.training.threads)
 
-    def one(unit: plan.Unit) -> None:
+    def child(unit: plan.Unit) -> None:
         deque(stream([*common, "--unit", unit.name], environment, f"unit {unit.name}"), 0)
 
-    failed = []
+    failed: list[BaseException] = []
     workers = jobs or len(os.sched_getaffinity(0))
-    with _Watch(console or Console(), len(left)) as say, ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(one, unit): unit for unit in left}
+    with _Watch(console, len(left)) as watch, ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(child, unit): unit for unit in left}
         for future in as_completed(running):
-            say(running[future].name)
+            watch.say(running[future].name)
             if error := future.exception():
                 failed.append(error)
-    unexpected = [error for error in failed if not isinstance(error, ModelError)]
-    if unexpected:
-        raise unexpected[0]
+    for error in failed:
+        if not isinstance(error, ModelError):
+            raise error
     if failed:
         raise ModelError("\n".join(str(error) for error in failed))
     return len(left)
+
+
+def one(night: Night, name: str) -> None:
+    """Do the unit of this name, in this process.
+
+    Raises:
+        ConfigError: the configuration has no such unit.
+    """
+    from pipelines.evidence import work
+
+    chosen = [unit for unit in plan.units(night.config) if unit.name == name]
+    if not chosen:
+        raise ConfigError(f"unit {name!r}: expected one such as {plan.units(night.config)[0].name}")
+    work.do(night.paths, night.config, chosen[0], as_of=night.as_of)
 
 
 class _Watch:
@@ -83,20 +116,26 @@ class _Watch:
             TimeRemainingColumn(),
         )
         self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._task = self._bar.add_task("models", total=total) if self._bar else None
 
-    def __enter__(self) -> Callable[[str], None]:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task("models", total=self._total)
-        return self._say
+        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _say(self, name: str) -> None:
+    def say(self, name: str) -> None:
+        """Count one more."""
         self._done += 1
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, description=name)
         else:
             self._console.print(f"{self._done}/{self._total} {name}", highlight=False)

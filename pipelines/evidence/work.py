@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from atlas.draws import draw_markets
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
 from atlas.config import ATLASConfig
 from atlas.costs import next_returns, spreads
-from atlas.draws import draw_markets
 from atlas.moe import AtlasMoE, Network, build_model
 from atlas.prediction import predict
 from atlas.training import train

@@ -1,0 +1,117 @@
+"""Put the units' predictions together and score them: the long table and its tests.
+
+On simulated markets each seed has paths of its own; they are laid end to end and the path is the
+unit that is resampled. An archive's seeds share their rows, and sessions are resampled.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from atlas.config import ATLASConfig
+from atlas.errors import ModelError
+from atlas.evaluation import BLOCK, block_length
+from atlas.scorecard import CEILINGS, ScoreSettings, paired_tests, rival_of, scorecard
+from atlas.significance import hac_lag
+from pipelines.evidence import plan
+from pipelines.paths import Paths
+
+__all__ = ["CANDIDATES", "RIVALS", "Evidence", "assemble"]
+
+log = logging.getLogger(__name__)
+CANDIDATES = ("moe_mlp", "moe_rule")
+RIVALS = ("base_rate", "reversal", "logistic", "lightgbm", "cnn", "cnn_fingerprint", "cnn_1d")
+_ORDER = (*RIVALS, "moe_uniform", "moe_random", "moe_rule", "moe_mlp", "moe_oracle", *CEILINGS)
+_COLUMNS = ["market", "symbol", "timestamp", "session", "split", "y", "p", "returned", "spread"]
+_SEED_PLACES = 100_000  # a path's number is below it
+
+
+class Evidence(NamedTuple):
+    """The long table, the paired tests, and the rival that validation chose."""
+
+    table: pd.DataFrame
+    tests: pd.DataFrame
+    rival: str
+
+
+def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
+    """Score what the units of a configuration left.
+
+    Raises:
+        ModelError: no unit is done.
+    """
+    rows = _rows(paths, config)
+    if "base_rate" not in rows:
+        raise ModelError("expected predictions of the yardsticks; got none: run `make benchmark`")
+    test = {model: _part(frames, "test") for model, frames in rows.items()}
+    validation = {model: _part(frames, "validation") for model, frames in rows.items()}
+    settings = _settings(config, test["base_rate"][0])
+    log.info("scoring %d models", len(test))
+    table = scorecard(test, {k: v for k, v in validation.items() if len(v[0])}, settings=settings)
+    rival = rival_of(validation, [name for name in RIVALS if name in rows])
+    pairs = [
+        (own, other) for own in CANDIDATES for other in dict.fromkeys(("cnn", rival, "moe_uniform"))
+    ]
+    tests = [
+        paired_tests(test, own, other, settings=settings).assign(model=own, against=other)
+        for own, other in pairs
+        if own in test and other in test
+    ]
+    return Evidence(table, pd.concat(tests, ignore_index=True), rival)
+
+
+def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
+    """Return every model's rows, a frame for each seed (simulated: one frame of all seeds)."""
+    found: dict[str, dict[int, list[pd.DataFrame]]] = {}
+    for unit in plan.units(config):
+        for path in sorted((plan.root(paths) / unit.name).glob("*.parquet")):
+            frame = _read(path, unit)
+            found.setdefault(path.stem, {}).setdefault(unit.seed, []).append(frame)
+    rows = {}
+    for model in (name for name in _ORDER if name in found):
+        seeds = [pd.concat(parts, ignore_index=True) for parts in found[model].values()]
+        if config.source == plan.SIMULATED:
+            seeds = [pd.concat(seeds, ignore_index=True)]
+        rows[model] = seeds
+    return rows
+
+
+def _read(path: Any, unit: plan.Unit) -> pd.DataFrame:
+    frame = pd.read_parquet(path, columns=[*_COLUMNS, "probability"])
+    if unit.cut == plan.SIMULATED:
+        numbers = frame["symbol"].str[-5:].astype(np.int64)
+        frame["session"] = unit.seed * _SEED_PLACES + numbers
+        frame["symbol"] = frame["session"]
+    return frame
+
+
+def _part(frames: Sequence[pd.DataFrame], split: str) -> list[pd.DataFrame]:
+    return [frame[frame["split"] == split].reset_index(drop=True) for frame in frames]
+
+
+def _settings(config: ATLASConfig, test: pd.DataFrame) -> ScoreSettings:
+    blocks: dict[str, float] = {}
+    lags: dict[str, int] = {}
+    for market in config.markets:
+        if config.source == plan.SIMULATED:
+            blocks[market], lags[market] = 1.0, 0  # paths are independent
+            continue
+        own = test[test["market"] == market]
+        horizon = config.label(market).horizon
+        bars = _bars_per_session(own, horizon)
+        blocks[market] = block_length(horizon, bars) if len(own) else BLOCK
+        lags[market] = hac_lag(horizon, bars)
+    return ScoreSettings(
+        resamples=config.promotion.resamples,
+        confidence=config.promotion.confidence,
+        blocks=blocks,
+        lags=lags,
+    )
+
+
+def _bars_per_session(rows: pd.DataFrame, horizon: int) -> float:
+    pairs = rows[["symbol", "session"]].drop_duplicates()
+    return len(rows) * horizon / max(len(pairs), 1)  # the grid is every h-th bar
