@@ -51,6 +51,7 @@ __all__ = [
     "data_version",
     "digest_of",
     "files_of",
+    "log_benchmark",
     "night_run",
     "open_registry",
     "register_version",
@@ -165,6 +166,26 @@ def night_run(client: MlflowClient, name: str, key: str, tags: Mapping[str, str]
         status = "FINISHED"
     finally:
         mlflow.end_run(status)
+
+
+def log_benchmark(
+    paths: Paths, facts: Mapping[str, Any], metrics: Mapping[str, float], folder: Path
+) -> str:
+    """Log a long benchmark as a run of its own, with its table; return the run's id."""
+    client = open_registry(paths)
+    experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+    tags = {name: str(value) for name, value in facts.items() if not isinstance(value, dict)}
+    run = client.create_run(experiment, tags={**tags, "kind": "benchmark"}, run_name="benchmark")
+    status = "FAILED"
+    try:
+        mlflow.start_run(run_id=run.info.run_id)
+        mlflow.log_metrics(dict(metrics))
+        for path in sorted(path for path in folder.iterdir() if path.is_file()):
+            mlflow.log_artifact(str(path), "benchmark")
+        status = "FINISHED"
+    finally:
+        mlflow.end_run(status)
+    return str(run.info.run_id)
 
 
 def register_version(

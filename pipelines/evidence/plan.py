@@ -20,9 +20,22 @@ from atlas.config import ATLASConfig
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["NETWORKS", "SIMULATED", "YARDSTICKS", "Unit", "is_done", "mark_done", "root", "units"]
+__all__ = [
+    "DRAW",
+    "NETWORKS",
+    "SIMULATED",
+    "YARDSTICKS",
+    "Unit",
+    "draws",
+    "is_done",
+    "key_of",
+    "mark_done",
+    "root",
+    "units",
+]
 
 SIMULATED = "simulated"
+DRAW = "draw"  # the unit that draws the windows of the others of its seed
 YARDSTICKS = "yardsticks"  # the unit of all rivals that are no network: they take seconds
 NETWORKS = (
     "moe_mlp",
@@ -65,6 +78,13 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     )
 
 
+def draws(config: ATLASConfig) -> tuple[Unit, ...]:
+    """Return the units that must be done before any other: none on an archive."""
+    if config.source != SIMULATED:
+        return ()
+    return tuple(Unit(SIMULATED, seed, DRAW) for seed in config.benchmark.seeds)
+
+
 def root(paths: Paths) -> Path:
     """Return the folder of the long benchmark."""
     return paths.artifacts / "evidence"
@@ -76,7 +96,7 @@ def is_done(paths: Paths, config: ATLASConfig, unit: Unit) -> bool:
     if not record.is_file():
         return False
     found = read_json(record)
-    return bool(found["key"] == _key(paths, config, unit)) and all(
+    return bool(found["key"] == key_of(paths, config, unit)) and all(
         (record.parent / name).is_file() and digest(record.parent / name) == known
         for name, known in found["files"].items()
     )
@@ -88,14 +108,15 @@ def mark_done(
     """Record what a unit wrote, last of all: a killed unit is done again."""
     record = _record(paths, unit)
     written = {str(path.relative_to(record.parent)): digest(path) for path in files}
-    write_json(record, {"key": _key(paths, config, unit), "files": written, **facts})
+    write_json(record, {"key": key_of(paths, config, unit), "files": written, **facts})
 
 
 def _record(paths: Paths, unit: Unit) -> Path:
     return root(paths) / unit.name / "unit.json"
 
 
-def _key(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
+def key_of(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
+    """Return the digest over everything that a unit's result depends on."""
     used = config.model_dump(mode="json", include=_USED)
     used["benchmark"].pop("seeds")  # one seed more leaves the others as they are
     read = {} if unit.cut == SIMULATED else _read(paths, config)

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atlas.errors import ConfigError, ModelError
 from pipelines.evidence import plan
+from pipelines.evidence.drawn import is_drawn
 from pipelines.files import write_bytes
 from pipelines.launch import child_environment, stream
 from pipelines.night import Night, alone, prepare
@@ -65,6 +66,12 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
     """
     paths, config = night.paths, night.config
     left = [unit for unit in plan.units(config) if not plan.is_done(paths, config, unit)]
+    first = [
+        unit
+        for unit in plan.draws(config)
+        if any(one.seed == unit.seed for one in left)
+        and not is_drawn(paths, unit.seed, plan.key_of(paths, config, unit))
+    ]
     params = paths.var / "params" / "evidence.yaml"
     write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True).encode())
     common = [sys.executable, "-m", "pipelines", "evidence", "--home", str(paths.home)]
@@ -76,12 +83,15 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
 
     failed: list[BaseException] = []
     workers = jobs or len(os.sched_getaffinity(0))
-    with _Watch(console, len(left)) as watch, ThreadPoolExecutor(workers) as pool:
-        running = {pool.submit(child, unit): unit for unit in left}
-        for future in as_completed(running):
-            watch.say(running[future].name)
-            if error := future.exception():
-                failed.append(error)
+    with _Watch(console, len(first) + len(left)) as watch, ThreadPoolExecutor(workers) as pool:
+        for batch in (first, left):
+            running = {pool.submit(child, unit): unit for unit in batch}
+            for future in as_completed(running):
+                watch.say(running[future].name)
+                if error := future.exception():
+                    failed.append(error)
+            if failed:
+                break
     for error in failed:
         if not isinstance(error, ModelError):
             raise error
@@ -98,7 +108,8 @@ def one(night: Night, name: str) -> None:
     """
     from pipelines.evidence import work
 
-    chosen = [unit for unit in plan.units(night.config) if unit.name == name]
+    known = (*plan.draws(night.config), *plan.units(night.config))
+    chosen = [unit for unit in known if unit.name == name]
     if not chosen:
         raise ConfigError(f"unit {name!r}: expected one such as {plan.units(night.config)[0].name}")
     work.do(night.paths, night.config, chosen[0], as_of=night.as_of)

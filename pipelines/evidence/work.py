@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from atlas.draws import draw_markets
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
 from atlas.config import ATLASConfig
@@ -26,6 +25,7 @@ from atlas.training import train
 from atlas.windows import MarketData, told_law
 from pipelines.evidence import plan
 from pipelines.evidence.cuts import archive_at
+from pipelines.evidence.drawn import draw, drawn
 from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.paths import Paths
 from pipelines.training_progress import watch
@@ -33,12 +33,13 @@ from pipelines.training_progress import watch
 __all__ = ["do"]
 
 log = logging.getLogger(__name__)
-_DRAWN = 1_000  # the seeds of the draws begin here: none is that of a home
-_PATHS = {"train": 256, "validation": 64, "test": 256}  # of a market; each has a law and a level
 
 
 def do(paths: Paths, config: ATLASConfig, unit: plan.Unit, *, as_of: pd.Timestamp) -> None:
     """Fit and score the models of a unit and record it as done."""
+    if unit.model == plan.DRAW:
+        draw(paths, config, unit.seed, plan.key_of(paths, config, unit))
+        return
     folder = plan.root(paths) / unit.name
     begun = time.process_time()
     data = _windows(paths, config, unit, as_of)
@@ -55,14 +56,7 @@ def _windows(
 ) -> dict[str, MarketData]:
     if unit.cut != plan.SIMULATED:
         return archive_at(paths, config, as_of, unit.cut)
-    data = draw_markets(
-        config,
-        seed=_DRAWN + unit.seed,
-        train=config.benchmark.train_windows,
-        validation=config.benchmark.train_windows // 8,
-        test=config.benchmark.test_windows,
-        paths=_PATHS,
-    )
+    data = drawn(paths, unit.seed)
     if unit.model == "moe_oracle":
         return {market: told_law(own) for market, own in data.items()}
     return data

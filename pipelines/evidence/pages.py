@@ -1,0 +1,77 @@
+"""Publish the long benchmark: files in the home, a run in MLflow, the table on the console."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines import tracking
+from pipelines.evidence import plan, text
+from pipelines.evidence.table import Evidence, assemble
+from pipelines.files import write_bytes, write_json, write_parquet
+from pipelines.night import Night
+
+__all__ = ["publish"]
+
+_LEGEND = (
+    "Accuracy, ECE and the accuracy of the surest tenth in per cent, ± half the interval over "
+    "sessions (simulated: over paths); log-loss in nats; break-even in basis points a trade after "
+    "half the spread; lift and gain against known probabilities, shares of the informed ceiling; "
+    "seed: the figure that the seed claims."
+)
+
+
+def publish(night: Night, console: Console) -> None:
+    """Score what the units left, write it, log it and print it."""
+    found = assemble(night.paths, night.config)
+    record = document(night, found)
+    folder = plan.root(night.paths)
+    write_parquet(folder / "table.parquet", found.table)
+    write_parquet(folder / "tests.parquet", found.tests)
+    write_json(folder / "results.json", record)
+    parts = [_LEGEND, text.scores(found.table), _rival(found), text.tests(found.tests)]
+    written = text.as_text(parts)
+    write_bytes(folder / "table.txt", written.encode())
+    run = tracking.log_benchmark(night.paths, record["metadata"], _metrics(found.table), folder)
+    for part in parts:
+        console.print(part, highlight=False)
+    console.print(f"run {run}; files in {folder}", highlight=False, soft_wrap=True)
+
+
+def document(night: Night, found: Evidence) -> dict[str, Any]:
+    """Return everything that was found as one JSON document, NaN as null."""
+    commit, dirty = tracking.revision()
+    used = night.config.model_dump(mode="json", include={"benchmark", "training", "model", "moe"})
+    metadata = {
+        "command": "make benchmark" + ("" if night.folder is None else " SOURCE=files DATA=…"),
+        "source": night.config.source,
+        "commit": commit,
+        "dirty": dirty,
+        "data_version": tracking.data_version(night.paths),
+        "as_of": str(night.as_of.date()),
+        "rival": found.rival,
+        "params": used,
+    }
+    return {"metadata": metadata, "table": _rows(found.table), "tests": _rows(found.tests)}
+
+
+def _rival(found: Evidence) -> str:
+    return f"The rival, best on validation: {found.rival}. Below 0 the first model loses less."
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    finite = table.astype(object).where(~table.isin([np.inf, -np.inf]) & table.notna(), None)
+    rows: list[dict[str, Any]] = json.loads(json.dumps(finite.to_dict("records")))
+    return rows
+
+
+def _metrics(table: pd.DataFrame) -> dict[str, float]:
+    names = ("accuracy", "log_loss", "ece", "informed_lift", "informed_gain")
+    return {
+        f"{row['market'].replace(' ', '_')}.{row['model']}.{name}": float(row[name])
+        for row in table.to_dict("records")
+        for name in names
+        if np.isfinite(row[name])
+    }
