@@ -54,7 +54,12 @@ def document(night: Night, found: Evidence) -> dict[str, Any]:
         "rival": found.rival,
         "params": used,
     }
-    return {"metadata": metadata, "table": _rows(found.table), "tests": _rows(found.tests)}
+    return {
+        "metadata": metadata,
+        "table": _rows(found.table),
+        "tests": _rows(found.tests),
+        "curves": found.curves,
+    }
 
 
 def _rival(found: Evidence) -> str:

@@ -17,6 +17,7 @@ from atlas.evaluation import BLOCK, block_length
 from atlas.scorecard import CEILINGS, ScoreSettings, paired_tests, rival_of, scorecard
 from atlas.significance import hac_lag
 from pipelines.evidence import plan
+from pipelines.evidence.curves import curves, gate_weights
 from pipelines.paths import Paths
 
 __all__ = ["CANDIDATES", "RIVALS", "Evidence", "assemble"]
@@ -30,10 +31,11 @@ _SEED_PLACES = 100_000  # a path's number is below it
 
 
 class Evidence(NamedTuple):
-    """The long table, the paired tests, and the rival that validation chose."""
+    """The long table, the paired tests, the curves, and the rival that validation chose."""
 
     table: pd.DataFrame
     tests: pd.DataFrame
+    curves: dict[str, Any]
     rival: str
 
 
@@ -60,7 +62,12 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
         for own, other in pairs
         if own in test and other in test
     ]
-    return Evidence(table, pd.concat(tests, ignore_index=True), rival)
+    shown = [name for name in ("moe_mlp", rival) if name in test]
+    drawn = curves(test, shown, settings.blocks)
+    drawn["gates"] = {
+        name: gate_weights(paths, plan.units(config), name) for name in CANDIDATES if name in test
+    }
+    return Evidence(table, pd.concat(tests, ignore_index=True), drawn, rival)
 
 
 def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:

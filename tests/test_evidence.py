@@ -1,0 +1,99 @@
+"""The long benchmark: units, what makes them stale, and a whole tiny run."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from atlas.config import ATLASConfig
+from atlas.errors import ConfigError
+from pipelines.evidence import drawn, plan, run, work
+from pipelines.evidence.table import assemble
+from pipelines.night import Night
+from pipelines.paths import PROJECT, Paths
+
+AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
+
+
+def _config(**benchmark: object) -> ATLASConfig:
+    """Two daily markets and one of surfaces: their paths need no month of minutes."""
+    params = yaml.safe_load((PROJECT / "tests" / "params_tiny.yaml").read_text())
+    kept = ("equity_daily", "options_skew", "low_vol_etf")
+    params["markets"] = {name: params["markets"][name] for name in kept}
+    params["simulated"]["markets"] = {name: params["simulated"]["markets"][name] for name in kept}
+    sizes = {"seeds": [1, 2], "train_windows": 512, "test_windows": 300}
+    params["benchmark"] = {**sizes, **benchmark}
+    return ATLASConfig.parse(params)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    """A home with two seeds of yardsticks and of one network."""
+    paths, config = Paths(tmp_path_factory.mktemp("evidence")), _config()
+    for unit in plan.draws(config):
+        work.do(paths, config, unit, as_of=AS_OF)
+    for unit in plan.units(config):
+        if unit.model in (plan.YARDSTICKS, "moe_mlp"):
+            work.do(paths, config, unit, as_of=AS_OF)
+    return paths
+
+
+def test_all_models_and_seeds_are_units() -> None:
+    """Simulated: eight networks and the yardsticks; an archive: no oracle, a unit for each cut."""
+    assert len(plan.units(_config())) == 2 * (len(plan.NETWORKS) + 1)
+    real = _config(cuts=["2021-01-01", "2022-01-01"]).model_copy(update={"source": "files"})
+    names = {unit.model for unit in plan.units(real)}
+    assert "moe_oracle" not in names
+    assert len(plan.units(real)) == 2 * 2 * len(names)
+    assert plan.draws(real) == ()
+
+
+def test_a_unit_is_done_until_its_parameters_or_files_change(home: Paths) -> None:
+    """More seeds leave it done; other windows, another budget or a lost file do not."""
+    unit = next(u for u in plan.units(_config()) if u.model == "moe_mlp")
+    assert plan.is_done(home, _config(), unit)
+    assert plan.is_done(home, _config(seeds=[1, 2, 3]), unit)
+    assert not plan.is_done(home, _config(test_windows=301), unit)
+    path = plan.root(home) / unit.name / "moe_mlp.parquet"
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1])
+    assert not plan.is_done(home, _config(), unit)
+    path.write_bytes(kept)
+    assert plan.is_done(home, _config(), unit)
+
+
+def test_drawn_windows_come_back_as_they_were(home: Paths) -> None:
+    """What is kept on disk is what was drawn, and each part has paths of its own."""
+    own = drawn.drawn(home, 1)["equity_daily"]
+    assert own.split.test.size == 300
+    assert own.labels.question.horizon == 1
+    symbols = [set(own.panel.symbol_of(getattr(own.split, part))) for part in ("train", "test")]
+    assert not symbols[0] & symbols[1]
+    again = drawn.drawn(home, 2)["equity_daily"]
+    assert not np.array_equal(own.panel.values, again.panel.values)
+
+
+def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:
+    """A row per market and model, seeds laid end to end, tests beside them."""
+    found = assemble(home, _config())
+    models = set(found.table["model"])
+    assert {"base_rate", "reversal", "lightgbm", "moe_mlp"} <= models
+    own = found.table[found.table["market"] == "equity_daily"]
+    assert (own["n"] == 600).all()
+    assert found.table["lift"].notna().all()
+    assert set(found.tests["against"]) == {found.rival}
+    gates = found.curves["gates"]["moe_mlp"]
+    assert sum(gates["options_skew"].values()) == pytest.approx(1, abs=1e-3)
+    assert gates["options_skew"]["options_skew"] == pytest.approx(1)
+
+
+def test_an_unknown_unit_and_an_archive_without_cuts_are_refused(tmp_path: Path) -> None:
+    """Both are named before anything runs."""
+    night = Night(Paths(tmp_path), _config(), AS_OF, None)
+    with pytest.raises(ConfigError, match="unit 'x': expected one such as simulated/1/"):
+        run.one(night, "x")
+    bare = _config().model_copy(update={"source": "files"})
+    with pytest.raises(ConfigError, match=r"benchmark\.cuts"):
+        run.everything(Night(Paths(tmp_path), bare, AS_OF, tmp_path), print, None)  # type: ignore[arg-type]
