@@ -100,7 +100,8 @@ def scorecard(
     """
     settings = settings or ScoreSettings()
     markets = list(dict.fromkeys(str(m) for m in test["base_rate"][0]["market"]))
-    rows, cards = [], {}
+    rows: list[tuple[object, ...]] = []
+    cards: dict[str, list[tuple[_Card, int, float]]] = {}
     for place, market in enumerate(markets):
         own = {model: [_of(f, market) for f in frames] for model, frames in test.items()}
         before = {model: [_of(f, market) for f in frames] for model, frames in validation.items()}

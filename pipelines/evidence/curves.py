@@ -57,9 +57,10 @@ def gate_weights(paths: Paths, units: Sequence[plan.Unit], model: str) -> dict[s
     if not parts:
         return {}
     mean = pd.concat(parts).groupby(level=0, sort=False).mean()
+    experts = [str(name).removeprefix("gate_") for name in mean]
     return {
-        str(market): {name.removeprefix("gate_"): round(float(row[name]), 4) for name in mean}
-        for market, row in mean.iterrows()
+        str(market): dict(zip(experts, row.round(4).tolist(), strict=True))
+        for market, row in zip(mean.index, mean.to_numpy(np.float64), strict=True)
     }
 
 
