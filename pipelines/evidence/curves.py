@@ -51,7 +51,7 @@ def gate_weights(paths: Paths, units: Sequence[plan.Unit], model: str) -> dict[s
         path = plan.root(paths) / unit.name / f"{model}.parquet"
         if unit.model == model and path.is_file():
             frame = pd.read_parquet(path)
-            gates = [name for name in frame if name.startswith("gate_")]
+            gates = [str(name) for name in frame if str(name).startswith("gate_")]
             test = frame[frame["split"] == "test"]
             parts.append(test.groupby("market", sort=False)[gates].mean())
     if not parts:
