@@ -18,10 +18,12 @@ from atlas.errors import ConfigError
 from atlas.optimization import Rule
 
 __all__ = [
+    "LIVE_SOURCES",
     "ATLASConfig",
     "BalanceConfig",
     "CutConfig",
     "LabelConfig",
+    "LiveConfig",
     "MarketConfig",
     "MoEConfig",
     "ModelConfig",
@@ -29,12 +31,14 @@ __all__ = [
     "PromotionConfig",
     "SimulatedConfig",
     "SimulatedMarketConfig",
+    "Source",
     "TrainingConfig",
 ]
 
-Source = Literal["simulated", "files"]
+Source = Literal["simulated", "files", "ccxt", "yfinance"]
 Modality = Literal["chart", "surface"]
 Optimizer = Literal["adamw", "nadam", "sgd"]
+LIVE_SOURCES: frozenset[Source] = frozenset({"ccxt", "yfinance"})  # asked over the network
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -58,11 +62,31 @@ class CutConfig(_Frozen):
     validation: int = Field(default=120, ge=1)
 
 
+class LiveConfig(_Frozen):
+    """What is asked of a live source. Hosts and credentials never stand here.
+
+    Attributes:
+        symbols: as the source spells them, such as BTC/USDT or ^GSPC.
+        since: the first day to ask for.
+        exchange: its id in ccxt; for that source alone.
+        rate: riskless rate a year, continuously compounded, that discounts options.
+        min_days: expiries nearer than this are no tenor of a surface.
+    """
+
+    symbols: tuple[str, ...] = Field(min_length=1)
+    since: dt.date
+    exchange: str | None = None
+    rate: float = Field(default=0.0, ge=-0.1, le=1)
+    min_days: int = Field(default=5, ge=1)
+
+
 class MarketConfig(_Frozen):
-    """One market: its timeframe, calendar, label and limits."""
+    """One market: its source, timeframe, calendar, label and limits."""
 
     timeframe: str
     calendar: str
+    source: Source | None = None
+    live: LiveConfig | None = None
     modality: Modality = "chart"
     required: bool = True
     label: LabelConfig = LabelConfig()
@@ -247,13 +271,34 @@ class ATLASConfig(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _askable(self) -> "ATLASConfig":
+        for name, market in self.markets.items():
+            source = self.source_of(name)
+            if source not in LIVE_SOURCES:
+                continue
+            if market.live is None:
+                raise ValueError(
+                    f"market {name!r}: the source {source!r} needs a block live: with symbols and "
+                    "since"
+                )
+            if (market.live.exchange is None) == (source == "ccxt"):
+                raise ValueError(
+                    f"market {name!r}: live.exchange is the id of an exchange for the source "
+                    f"ccxt, and for it alone; got {market.live.exchange!r} with {source!r}"
+                )
+            if source == "ccxt" and market.modality == "surface":
+                raise ValueError(f"market {name!r}: the source ccxt gives bars, no surfaces")
+        return self
+
+    @model_validator(mode="after")
     def _simulable(self) -> "ATLASConfig":
-        if self.source != "simulated" or not self.simulated.markets:
+        made_here = [m for m in self.simulated.markets if self.source_of(m) == "simulated"]
+        if not made_here:
             return self
         from atlas.laws import LAWS  # compiles: only where markets are simulated
 
         modalities = {row.id: row.modality for row in CATALOGUE}
-        for name in self.simulated.markets:
+        for name in made_here:
             if name not in LAWS:
                 raise ValueError(
                     f"simulated.markets: no law makes {name!r}; expected some of {', '.join(LAWS)}"
@@ -275,10 +320,18 @@ class ATLASConfig(_Frozen):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
+    def source_of(self, market: str) -> Source:
+        """Return where a market's bars come from: its own source, else the one for all."""
+        return self.markets[market].source or self.source
+
+    def sources(self) -> frozenset[Source]:
+        """Return the sources of all markets."""
+        return frozenset(self.source_of(market) for market in self.markets)
+
     def label(self, market: str) -> LabelConfig:
         """Return the market's label; a simulated market has horizon 1 and no skip (SIMULATION)."""
         chosen = self.markets[market].label
-        if self.source != "simulated":
+        if self.source_of(market) != "simulated":
             return chosen
         return chosen.model_copy(update={"horizon": 1, "skip": 0, "measure": "butterfly"})
 

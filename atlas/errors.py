@@ -5,6 +5,7 @@
     ├── DataError          bars, surfaces or a folder of them are wrong
     │   ├── BarsError
     │   ├── SurfacesError
+    │   ├── SourceError    a live source did not answer: worth another try later
     │   └── GateError      a market holds too much bad data: it fails closed
     ├── HomeError          the home is bound to another source, busy, or not set up
     └── ModelError         weights, schema or registry are wrong
@@ -21,6 +22,7 @@ __all__ = [
     "GateError",
     "HomeError",
     "ModelError",
+    "SourceError",
     "SurfacesError",
 ]
 
@@ -43,6 +45,10 @@ class BarsError(DataError):
 
 class SurfacesError(DataError):
     """A surface frame breaks the contract of `atlas.surfaces`."""
+
+
+class SourceError(DataError):
+    """A live source could not be reached or did not answer sensibly; later it may."""
 
 
 class GateError(DataError):

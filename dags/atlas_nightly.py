@@ -25,7 +25,7 @@ SINCE = os.environ.get("ATLAS_SINCE", "2026-01-01T00:00:00+00:00")
 
 def call(stage: str, as_of: str, **extra: str) -> dict[str, Any]:
     """Run a stage; an error that the user must mend fails the task without a retry."""
-    from atlas.errors import AtlasError, ModelError
+    from atlas.errors import AtlasError, ModelError, SourceError
     from pipelines import tasks
 
     context = get_current_context()
@@ -33,18 +33,19 @@ def call(stage: str, as_of: str, **extra: str) -> dict[str, Any]:
     try:
         return tasks.run(stage, context["run_id"], as_of, **extra)
     except AtlasError as error:
-        if stage == "train" and isinstance(error, ModelError):
+        if isinstance(error, SourceError) or (stage == "train" and isinstance(error, ModelError)):
             raise
         raise AirflowFailException(str(error)) from error
 
 
 def gate(stage: str, as_of: str, market: str) -> dict[str, Any]:
     """Run a stage of one market; an optional market that fails is left out, not a failure."""
+    from atlas.errors import SourceError
     from pipelines import tasks
 
     try:
         return call(stage, as_of, market=market)
-    except AirflowFailException as error:
+    except (AirflowFailException, SourceError) as error:
         if tasks.is_required(market, as_of):
             raise
         raise AirflowSkipException(f"{market} is left out of this night: {error}") from error

@@ -39,7 +39,7 @@ console = Console()
 Home = Annotated[Path | None, typer.Option("--home", help="Folder of data/, artifacts/, var/.")]
 Params = Annotated[Path | None, typer.Option(help="Configuration; default: params.yaml.")]
 AsOf = Annotated[str | None, typer.Option(help="The night, such as 2026-11-20.")]
-Source = Annotated[str | None, typer.Option(help="simulated or files.")]
+Source = Annotated[str | None, typer.Option(help="simulated, files, ccxt or yfinance.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of an archive, for files.")]
 Market = Annotated[str | None, typer.Option(help="One market; default: all of params.yaml.")]
 Variant = Annotated[str | None, typer.Option(help="cnn, moe_rule or moe_mlp; default: all.")]
@@ -73,7 +73,35 @@ def _night_stage(name: str, text: str) -> None:
     app.command(name, help=text)(command)
 
 
-_market_stage("ingest", "Add the bars that a market's store lacks up to the night.", begins=True)
+@app.command()
+def ingest(
+    market: Market = None,
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First day of a range, such as 2026-01-01.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="The night it ends at, as --as-of.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be fetched; write nothing.")
+    ] = False,
+) -> None:
+    """Add the bars that a market's store lacks up to the night."""
+    from pipelines.ingest_command import ingest_markets
+
+    if to and as_of and to != as_of:
+        raise ConfigError(f"--to {to} and --as-of {as_of} are two names of one night: give one")
+    night = nights.open_night(
+        home, params, source=source, folder=data, as_of=to or as_of, binds=not dry_run
+    )
+    ingest_markets(night, _markets(night, market), console, _say, start=start, dry_run=dry_run)
+
+
 _night_stage("snapshot", "Record data/ in data.dvc and push it to DVC's remote.")
 _night_stage("truth", "Write the known probabilities of the simulated markets.")
 _market_stage("validate", "Check bars, quarantine bad rows, fail a market that has too many.")

@@ -1,8 +1,9 @@
-"""A home's two promises: its bars come from one source, and one night runs in it at a time.
+"""A home's two promises: a market's bars come from one source, and one night runs at a time.
 
-The first use writes the source (and an archive's folder) to var/home.json; any other one is
-refused by name, since a store that mixes sources is worth nothing. Locks are the kernel's, so a
-killed process leaves none behind; who holds one stands in a file beside it.
+The first use writes the source for all markets (and an archive's folder) to var/home.json; any
+other one is refused by name, since a market that mixes sources is worth nothing. A market with a
+source of its own is bound to it likewise, at its first ingest, in var/sources/. Locks are the
+kernel's, so a killed process leaves none behind; who holds one stands in a file beside it.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from atlas.errors import HomeError
 from pipelines.files import read_json, write_bytes, write_json
 from pipelines.paths import Paths
 
-__all__ = ["Binding", "bind", "binding", "hold", "night_lock"]
+__all__ = ["Binding", "bind", "bind_market", "binding", "hold", "night_lock"]
 
 
 @dataclass(frozen=True)
@@ -68,28 +69,45 @@ def bind(paths: Paths, source: str, folder: Path | None) -> Binding:
     return found
 
 
-def night_lock(paths: Paths) -> contextlib.AbstractContextManager[None]:
+def bind_market(paths: Paths, market: str, source: str) -> None:
+    """Bind a market to its source at its first ingest; later only check that it is the same.
+
+    Raises:
+        HomeError: naming the source that the market is bound to.
+    """
+    path = paths.var / "sources" / f"{market}.json"
+    found = read_json(path)["source"] if path.is_file() else None
+    if found not in (None, source):
+        raise HomeError(
+            f"market {market!r} of home {paths.home} is bound to the source {found!r}, not "
+            f"{source!r}: give another home (--home DIR), or another name to the market"
+        )
+    write_json(path, {"source": source})
+
+
+def night_lock(paths: Paths, *, wait_s: float = 0.0) -> contextlib.AbstractContextManager[None]:
     """Hold the home for one night.
 
     Raises:
         HomeError: another night holds it, with its process id.
     """
-    return hold(paths.lock, f"home {paths.home}: a night")
+    return hold(paths.lock, f"home {paths.home}: a night", wait_s=wait_s)
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file until the block ends, without waiting for it.
+def hold(path: Path, what: str, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a lock file until the block ends.
 
     Args:
         what: what another holder would be doing, for the error's text.
+        wait_s: how long to wait for it, seconds.
 
     Raises:
         HomeError: another process holds it, with its id.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(f"{path.name}.pid")  # beside it: trying the lock truncates its file
-    lock = FileLock(path, blocking=False)
+    lock = FileLock(path, timeout=wait_s)
     try:
         lock.acquire()
     except Timeout:

@@ -1,8 +1,9 @@
 """One night: which home, which source, which as_of, and the order of the stages.
 
 A night is its `as_of`, a midnight in UTC. On the simulated home it is `simulated.as_of` unless
-another date is given; an archive's night is its latest last bar, and never a later one. The night
-last begun stands in artifacts/night.json, so that a stage run alone goes on with it.
+another date is given; an archive's night is its latest last bar, and never a later one; that of
+live sources is the last midnight. The night last begun stands in artifacts/night.json, so that a
+stage run alone goes on with it.
 """
 
 import datetime as dt
@@ -19,7 +20,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from atlas.config import ATLASConfig
+from atlas.config import LIVE_SOURCES, ATLASConfig
 from atlas.errors import AtlasError, ConfigError, DataError, GateError, HomeError
 from pipelines import claim, home
 from pipelines.files import read_json
@@ -93,32 +94,37 @@ def open_night(
     folder: Path | None = None,
     as_of: str | None = None,
     begins: bool = True,
+    binds: bool = True,
 ) -> Night:
     """Check the input and give the night, writing nothing but the home's binding.
 
     Args:
-        home_dir: the home; by default the project, or var/home-files for the source `files`.
+        home_dir: the home; by default the project if all markets are simulated, else
+            var/home-<source>, so that real bars never enter the project's data.dvc.
         params: params.yaml; by default the project's.
-        source: `simulated` or `files`; by default the home's binding, else params.yaml.
+        source: of markets without one of their own; by default the home's binding, else params.
         folder: the archive, for the source `files`.
         as_of: an ISO date; see the module's head for the default.
         begins: whether a night begins here: an archive is then read through and checked. If not,
             the default is the night that was begun last.
+        binds: whether to bind the home; a dry run leaves nothing behind.
 
     Raises:
         AtlasError: naming what is wrong with the input.
     """
+    params = params or PROJECT / "params.yaml"
     if folder is not None and source is None:
-        source = "files"
-    if folder is not None and source != "files":
-        raise ConfigError(f"a folder of bars is for the source 'files', not for {source!r}")
-    default = PROJECT / "var" / "home-files" if source == "files" else PROJECT
-    paths = Paths((home_dir or default).expanduser().resolve())
+        source = "files" if "files" not in read_config(params).sources() else None
+    if home_dir is None:
+        home_dir = _usual_home(read_config(params, source=source))
+    paths = Paths(home_dir.expanduser().resolve())
     bound = home.binding(paths)
     chosen = source or (bound.source if bound else None)
-    config = read_config(params or PROJECT / "params.yaml", source=chosen)
+    config = read_config(params, source=chosen)
+    if folder is not None and "files" not in config.sources():
+        raise ConfigError(f"a folder of bars is for the source 'files', not for {config.source!r}")
     folder = folder.expanduser().resolve() if folder else (bound.folder if bound else None)
-    if config.source == "files" and folder is None:
+    if "files" in config.sources() and folder is None:
         raise ConfigError("the source 'files' needs a folder: give --data DIR (make: DATA=DIR)")
     if bound and (bound.source, bound.folder) != (config.source, folder):
         home.bind(paths, config.source, folder)  # raises, naming both
@@ -126,7 +132,8 @@ def open_night(
         as_of = str(read_json(paths.night)["as_of"])
     night = night_as_of(config, folder, as_of, begins=begins)
     try:
-        home.bind(paths, config.source, folder)
+        if binds:
+            home.bind(paths, config.source, folder)
     except OSError as error:
         raise HomeError(f"home {paths.home}: cannot be written: {error}") from None
     return Night(paths, config, night, folder)
@@ -140,18 +147,44 @@ def night_as_of(
         wanted = pd.Timestamp(dt.date.fromisoformat(as_of), tz="UTC") if as_of else None
     except ValueError:
         raise ConfigError(f"as_of {as_of!r}: expected a date such as 2026-11-20") from None
-    if config.source != "files":
+    if "files" in config.sources() and begins:
+        _check_archive(config, folder)
+    if config.source == "simulated":
         return _simulated_as_of(config, wanted)
+    if config.source in LIVE_SOURCES:
+        return _live_as_of(wanted)
     if wanted is not None and not begins:
         return wanted
     from pipelines.sources import files
 
     assert folder is not None
-    if begins:
-        files.check(folder, config)
-        files.check_rows(folder, config)
     end = files.archive_as_of(folder, config)
     return min(wanted, end) if wanted is not None else end
+
+
+def _usual_home(config: ATLASConfig) -> Path:
+    if config.sources() <= {"simulated"}:
+        return PROJECT
+    mixed = config.source == "simulated"  # some markets only
+    return PROJECT / "var" / f"home-{'mixed' if mixed else config.source}"
+
+
+def _check_archive(config: ATLASConfig, folder: Path | None) -> None:
+    from pipelines.sources import files
+
+    assert folder is not None
+    files.check(folder, config)
+    files.check_rows(folder, config)
+
+
+def _live_as_of(wanted: pd.Timestamp | None) -> pd.Timestamp:
+    """Return the night, which has come: no live source knows bars of the future."""
+    last = pd.Timestamp(dt.datetime.now(dt.UTC)).floor("D")
+    if wanted is not None and wanted > last:
+        raise ConfigError(
+            f"as_of {wanted.date()}: expected a night that has come, not after {last.date()}"
+        )
+    return wanted if wanted is not None else last
 
 
 def _simulated_as_of(config: ATLASConfig, wanted: pd.Timestamp | None) -> pd.Timestamp:
@@ -171,13 +204,16 @@ def _simulated_as_of(config: ATLASConfig, wanted: pd.Timestamp | None) -> pd.Tim
 
 
 @contextmanager
-def alone(paths: Paths) -> Iterator[None]:
+def alone(paths: Paths, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the home: no other night, by hand or by a scheduler, runs in it meanwhile.
+
+    Args:
+        wait_s: how long to wait for another night by hand, seconds.
 
     Raises:
         HomeError: another night has it; it says which.
     """
-    with home.night_lock(paths):
+    with home.night_lock(paths, wait_s=wait_s):
         claim.refuse(paths)
         yield
 

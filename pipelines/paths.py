@@ -96,6 +96,10 @@ class Paths:
         """Fingerprints of one market, one row per bar."""
         return self.artifacts / "fingerprints" / f"{market}.parquet"
 
+    def adjustments(self, market: str) -> Path:
+        """Splits and dividends that restated stored bars of a market."""
+        return self.artifacts / "adjustments" / f"{market}.json"
+
     def truth(self, market: str) -> Path:
         """The known probabilities of a simulated market; figures use them, no model does."""
         return self.artifacts / "truth" / f"{market}.parquet"

@@ -3,13 +3,14 @@
 Rows are kept as they came, bad ones and duplicates included, so that validation sees them; readers
 get them without the quarantined keys, and none at all that validation has not seen. Bars of a
 minute or less lie in a file a month, other intraday bars in a file a year, daily bars and surfaces
-in one file a symbol. A row that is stored stays: only keys that are missing are added, in whole
-files that replace the old ones, so a second run changes no byte and a kill loses nothing.
+in one file a symbol. A row that is stored stays, but for what a split or dividend makes of its
+adj_close (`pipelines.merge`): keys that are missing are added, in whole files that replace the old
+ones, so a second run changes no byte and a kill loses nothing.
 """
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,20 +19,33 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, check_bars
+from atlas.bars import PRICES, Timeframe, check_bars
 from atlas.config import MarketConfig, Modality
 from atlas.errors import DataError
 from atlas.surfaces import SURFACE_COLUMNS, check_surfaces
 from pipelines.files import write_parquet
+from pipelines.merge import (
+    KEYS,
+    Adjustment,
+    among,
+    differing,
+    is_restated,
+    ordered,
+    restate,
+    with_adjusted,
+)
 from pipelines.paths import Paths
 from pipelines.verdict import require_verdict
 
 __all__ = [
     "Extent",
+    "Written",
     "extent",
     "known_by",
     "market_as_of",
     "night_of",
+    "partition_of",
+    "partition_unit",
     "read_after",
     "read_bars",
     "symbol_files",
@@ -42,10 +56,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-KEYS: dict[Modality, list[str]] = {
-    "chart": ["timestamp"],
-    "surface": ["timestamp", "tenor", "delta"],
-}
 _SYMBOL = re.compile(r"[A-Za-z0-9_=^-][A-Za-z0-9._=^-]{0,63}")
 
 
@@ -55,6 +65,22 @@ class Extent(NamedTuple):
     bars: int
     first: pd.Timestamp | None
     last: pd.Timestamp | None
+
+
+class Written(NamedTuple):
+    """What adding rows to a symbol did.
+
+    Attributes:
+        files: those that changed.
+        bytes_read: of the store.
+        bytes_written: of the files that changed, whole.
+        adjustment: the split or dividend that restated stored rows, if one did.
+    """
+
+    files: list[Path]
+    bytes_read: int
+    bytes_written: int
+    adjustment: Adjustment | None
 
 
 _NOTHING = Extent(0, None, None)
@@ -86,6 +112,18 @@ def symbol_files(paths: Paths, market: str, symbol: str) -> list[Path]:
     whole = paths.bars(market) / f"{symbol_name(symbol)}.parquet"
     parts = sorted((paths.bars(market) / symbol).glob("[0-9]*.parquet"))
     return [whole, *parts] if whole.is_file() else parts
+
+
+def partition_unit(timeframe: Timeframe, modality: Modality) -> Literal["M", "Y"] | None:
+    """Return whether a symbol has a file a month (M), a year (Y), or a single one (None)."""
+    if modality == "surface" or not timeframe.is_intraday:
+        return None
+    return "M" if timeframe.seconds <= 60 else "Y"
+
+
+def partition_of(time: pd.Timestamp, unit: str | None) -> str:
+    """Return the label of the file that holds a time; empty for a symbol's single file."""
+    return {"M": f"{time:%Y-%m}", "Y": f"{time:%Y}"}.get(unit or "", "")
 
 
 def known_by(
@@ -171,13 +209,15 @@ def write_bars(
     modality: Modality,
     *,
     restated: Literal["keep", "refuse"] = "keep",
-) -> list[Path]:
-    """Add the rows whose keys the store lacks; return the files that changed.
+    report: Callable[[Adjustment], None] | None = None,
+) -> Written:
+    """Add the rows whose keys the store lacks, and what the source now says of adj_close.
 
     Args:
         frame: a frame that `check_bars` or `check_surfaces` accepts.
         restated: what to do if rows that are stored have other values now: keep the stored ones
             and say so, or refuse before anything is written.
+        report: told of a split or dividend before anything is written.
 
     Raises:
         DataError: the frame, the name or a stored file is not acceptable.
@@ -187,23 +227,38 @@ def write_bars(
         rows = check_surfaces(frame, symbol=name)
     else:
         rows = check_bars(frame, symbol=name).reset_index()
-    merged: list[tuple[Path, pd.DataFrame]] = []
-    differing = 0
+    keys = KEYS[modality]
     base = paths.bars(market) / symbol_name(symbol)
-    for path, part in _partitions(base, rows, timeframe, modality):
-        stored = _read(path) if path.is_file() else part.iloc[:0]
-        new = part[~_among(part, stored, KEYS[modality])]
-        differing += _differing(part, stored, KEYS[modality])
-        if len(new):
-            merged.append((path, _ordered(pd.concat([stored, new]), KEYS[modality])))
-    if differing and restated == "refuse":
+    given = dict(_partitions(base, rows, timeframe, modality))
+    stored = {path: _read(path) if path.is_file() else rows.iloc[:0] for path in given}
+    read = [path for path in given if path.is_file()]
+    splits = restated == "keep"
+    differ = sum(differing(part, stored[path], keys, splits=splits) for path, part in given.items())
+    if differ and restated == "refuse":
         raise DataError(
-            f"{name}: {differing} stored rows are not those the source makes now (other params "
+            f"{name}: {differ} stored rows are not those the source makes now (other params "
             f"or another version made them): use another home, or remove {paths.bars(market)}"
         )
-    if differing:
-        log.warning("%s: %d rows differ from the source now; stored ones stay", name, differing)
-    return [path for path, content in merged if write_parquet(path, content)]
+    if differ:
+        log.warning("%s: %d rows differ from the source now; stored ones stay", name, differ)
+    adjustment, rewrites = None, False
+    if modality == "chart" and restated == "keep" and read:
+        if any("adj_close" in part.columns for part in stored.values()):
+            given = {path: with_adjusted(part) for path, part in given.items()}
+        touched = pd.concat([stored[path] for path in read], ignore_index=True)
+        rewrites = is_restated(touched, rows)
+        if rewrites:
+            read = symbol_files(paths, market, symbol)
+            whole = pd.concat([_read(path) for path in read], ignore_index=True)
+            whole, rows, adjustment = restate(whole, rows)
+            given = dict(_partitions(base, rows, timeframe, modality))
+            stored = dict(_partitions(base, whole, timeframe, modality))
+    if adjustment and report:
+        report(adjustment)
+    size = sum(path.stat().st_size for path in read)
+    contents = _merged(given, stored, keys, restated=rewrites)
+    written = [path for path, content in contents if write_parquet(path, content)]
+    return Written(written, size, sum(path.stat().st_size for path in written), adjustment)
 
 
 def extent(paths: Paths, market: str, config: MarketConfig, as_of: pd.Timestamp) -> Extent:
@@ -243,40 +298,35 @@ def _delay(config: MarketConfig) -> pd.Timedelta:
 def _partitions(
     base: Path, rows: pd.DataFrame, timeframe: Timeframe, modality: Modality
 ) -> Iterator[tuple[Path, pd.DataFrame]]:
-    if modality == "surface" or not timeframe.is_intraday:
+    unit = partition_unit(timeframe, modality)
+    if unit is None:
         yield base.with_name(f"{base.name}.parquet"), rows
         return
-    length = "%Y-%m" if timeframe.seconds <= 60 else "%Y"
-    unit = "M" if timeframe.seconds <= 60 else "Y"
     period = rows["timestamp"].dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
     for value in np.unique(period):
-        yield base / f"{pd.Timestamp(value).strftime(length)}.parquet", rows[period == value]
+        label = partition_of(pd.Timestamp(value), unit)
+        yield base / f"{label}.parquet", rows[period == value]
 
 
-def _ordered(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    # stable, so that duplicates keep the order they came in and every run gives the same bytes
-    names = ["timestamp", *COLUMNS, *OPTIONAL, "tenor", "delta", "iv"]
-    kept = [name for name in names if name in rows.columns]
-    return rows.sort_values(keys, kind="stable", ignore_index=True)[kept]
-
-
-def _among(
-    rows: pd.DataFrame, others: pd.DataFrame, keys: list[str]
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Return which rows have a key that is among the others' (a missing delta equals another)."""
-    found = rows[keys].merge(others[keys].drop_duplicates(), how="left", on=keys, indicator="in")
-    return (found["in"] == "both").to_numpy()
-
-
-def _differing(part: pd.DataFrame, stored: pd.DataFrame, keys: list[str]) -> int:
-    """Count the rows that both have, with other values."""
-    shared = [name for name in part.columns if name in stored.columns]
-    ours = _ordered(stored[_among(stored, part, keys)], keys)[shared]
-    theirs = _ordered(part[_among(part, stored, keys)], keys)[shared]
-    if len(ours) != len(theirs):
-        return abs(len(ours) - len(theirs))
-    same = (ours == theirs) | (ours.isna() & theirs.isna())
-    return int((~same.all(axis=1)).sum())
+def _merged(
+    given: dict[Path, pd.DataFrame],
+    stored: dict[Path, pd.DataFrame],
+    keys: list[str],
+    *,
+    restated: bool,
+) -> Iterator[tuple[Path, pd.DataFrame]]:
+    """Give the files that have to be written and their rows: those that gain any, or all."""
+    for path in sorted({*given, *stored}):
+        old, part = stored.get(path), given.get(path)
+        if old is None or not len(old):
+            assert part is not None
+            yield path, ordered(part, keys)
+            continue
+        new = None if part is None else part[~among(part, old, keys)]
+        if new is not None and len(new):
+            yield path, ordered(pd.concat([old, new]), keys)
+        elif restated:
+            yield path, ordered(old, keys)
 
 
 def _no_rows(config: MarketConfig) -> pd.DataFrame:
@@ -291,7 +341,7 @@ def _without_quarantined(frame: pd.DataFrame, path: Path, symbol: str) -> pd.Dat
     bad = pq.read_table(path, filters=[("symbol", "==", symbol)]).to_pandas()
     keys = [key for key in KEYS["surface"] if key in frame.columns and key in bad.columns]
     bad = bad[keys].astype({key: frame[key].dtype for key in keys})
-    return frame[~_among(frame, bad, keys)]
+    return frame[~among(frame, bad, keys)]
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

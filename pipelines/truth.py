@@ -23,7 +23,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
     Returns:
         as_of and the markets whose truth is known.
     """
-    markets = list(config.markets) if config.source == "simulated" else []
+    markets = [market for market in config.markets if config.source_of(market) == "simulated"]
     source = SimulatedSource(config)
     for market in markets:
         write_truth(paths, source, market, as_of)

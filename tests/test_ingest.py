@@ -88,9 +88,11 @@ def test_a_second_run_changes_no_byte(tmp_path: Path, archive: Path) -> None:
         "2026-02-02T12:00:00+00:00",
     )
     again = run(home, archive)
-    assert again == {**first, "bars_added": 0, "skipped": True}
+    nothing = {"bars_added": 0, "bytes_written": 0}
+    assert again == {**first, **nothing, "skipped": True}
     (home / "var" / "stamps" / "ingest-ticks.json").unlink()
-    assert run(home, archive) == {**first, "bars_added": 0, "skipped": False}
+    read = {"bytes_read": first["bytes_written"]}
+    assert run(home, archive) == {**first, **nothing, **read, "skipped": False}
     assert contents(home) == before
 
 

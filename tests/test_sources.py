@@ -267,7 +267,7 @@ def test_text_among_numbers_is_refused_before_a_night(archive: Path) -> None:
 def test_params_choose_the_source(tmp_path: Path) -> None:
     """`simulated` needs no folder, `files` does."""
     simulated = CONFIG.model_copy(update={"source": "simulated"})
-    assert isinstance(source_for(simulated, None), SimulatedSource)
-    assert isinstance(source_for(CONFIG, tmp_path), FilesSource)
+    assert isinstance(source_for(simulated, "daily", None), SimulatedSource)
+    assert isinstance(source_for(CONFIG, "daily", tmp_path), FilesSource)
     with pytest.raises(ConfigError, match="the source 'files' needs a folder"):
-        source_for(CONFIG, None)
+        source_for(CONFIG, "daily", None)

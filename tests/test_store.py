@@ -49,7 +49,7 @@ def quotes(times: list[str], delta: float = -0.25) -> pd.DataFrame:
 
 def write(paths: Paths, frame: pd.DataFrame, config: MarketConfig, **how: object) -> list[str]:
     timeframe = Timeframe.parse(config.timeframe)
-    changed = write_bars(paths, "m", "S", frame, timeframe, config.modality, **how)
+    changed = write_bars(paths, "m", "S", frame, timeframe, config.modality, **how).files
     return [str(path.relative_to(paths.bars("m"))) for path in changed]
 
 

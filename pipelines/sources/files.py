@@ -47,6 +47,9 @@ _UNREADABLE = (
 class FilesSource:
     """The source `files`; its methods are those of `pipelines.sources.Source`."""
 
+    is_live = False
+    restates = True
+
     def __init__(self, folder: Path, config: ATLASConfig) -> None:
         """Hold an archive's folder; it is listed once, when a market is first asked for."""
         self.folder = folder
@@ -107,11 +110,22 @@ class FilesSource:
                 f"{self.folder / market}"
             )
 
-    def fetch(self, market: str, symbol: str, *, as_of: pd.Timestamp) -> pd.DataFrame:
-        """Return a symbol's rows known by `as_of`, timestamp a column."""
+    def fetch(
+        self, market: str, symbol: str, *, as_of: pd.Timestamp, start: pd.Timestamp | None = None
+    ) -> pd.DataFrame:
+        """Return a symbol's rows known by `as_of`, from `start` on, timestamp a column.
+
+        Raises:
+            DataError: the archive has no such symbol, or its file cannot be read.
+        """
         config = self._market(market)
+        if symbol not in self.files(market):
+            raise DataError(f"{market}/{symbol}: no such file in {self.folder / market}")
         rows = _rows(self.files(market)[symbol], f"{market}/{symbol}", config)
-        return rows[known_by(rows["timestamp"], as_of, config)].reset_index(drop=True)
+        wanted = known_by(rows["timestamp"], as_of, config)
+        if start is not None:
+            wanted &= rows["timestamp"] >= start
+        return rows[wanted].reset_index(drop=True)
 
     def as_of(self, market: str) -> pd.Timestamp:
         """Return the first night that knows the market's last bar.
@@ -127,8 +141,8 @@ class FilesSource:
         return night_of(last, config)
 
     def digest(self, market: str) -> str:
-        """Return a digest over names, sizes and times of the market's files."""
-        total = hashlib.sha256()
+        """Return a digest over folder, names, sizes and times of the market's files."""
+        total = hashlib.sha256(str(self.folder).encode())
         for symbol, path in self.files(market).items():
             status = path.stat()
             total.update(f"{symbol} {status.st_size} {status.st_mtime_ns}\n".encode())
@@ -177,7 +191,7 @@ def check(folder: Path, config: ATLASConfig) -> None:
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in config.markets:
             log.warning("%s is no market in params.yaml: left alone", entry)
     source = FilesSource(folder, config)
-    found = [_of_market(config, market, source.symbols) for market in config.markets]  # all
+    found = [_of_market(config, market, source.symbols) for market in _own(config)]  # all
     if not any(found):
         raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
 
@@ -189,7 +203,7 @@ def check_rows(folder: Path, config: ATLASConfig) -> None:
         DataError: what `FilesSource.check_rows` finds in a market that is required.
     """
     source = FilesSource(folder, config)
-    for market in config.markets:
+    for market in _own(config):
         _of_market(config, market, source.check_rows)
 
 
@@ -200,12 +214,16 @@ def archive_as_of(folder: Path, config: ATLASConfig) -> pd.Timestamp:
         DataError: no market has files.
     """
     source = FilesSource(folder, config)
-    present = [market for market in config.markets if _of_market(config, market, source.files)]
+    present = [market for market in _own(config) if _of_market(config, market, source.files)]
     nights = [_of_market(config, market, source.as_of) for market in present]
     known = [night for night in nights if night is not None]
     if not known:
         raise DataError(f"{folder}: expected files of a market in params.yaml, found none")
     return max(known)
+
+
+def _own(config: ATLASConfig) -> list[str]:
+    return [market for market in config.markets if config.source_of(market) == "files"]
 
 
 def _of_market(config: ATLASConfig, market: str, ask: Callable[[str], T]) -> T | None:

@@ -4,6 +4,9 @@ A market is simulated once and kept until another market or night is asked for, 
 symbol at a time) and `truth` read the same paths.
 """
 
+import hashlib
+import json
+
 import pandas as pd
 
 from atlas.bars import Timeframe
@@ -21,6 +24,9 @@ class SimulatedSource:
         config: sizes, seed and end of the histories come from its `simulated` block.
     """
 
+    is_live = False
+    restates = False
+
     def __init__(self, config: ATLASConfig) -> None:
         self.config = config
         self._made: tuple[tuple[str, pd.Timestamp], dict[str, Simulated]] | None = None
@@ -37,8 +43,15 @@ class SimulatedSource:
     def check_rows(self, market: str) -> None:
         """Find nothing: what is made here keeps its contract."""
 
-    def fetch(self, market: str, symbol: str, *, as_of: pd.Timestamp) -> pd.DataFrame:
-        """Return the raw rows of a symbol known by `as_of`.
+    def digest(self, market: str) -> str:
+        """Return a digest over what decides a market's paths."""
+        settings = {"market": market, **self.config.simulated.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def fetch(
+        self, market: str, symbol: str, *, as_of: pd.Timestamp, start: pd.Timestamp | None = None
+    ) -> pd.DataFrame:
+        """Return the raw rows of a symbol known by `as_of`, from `start` on.
 
         Raises:
             DataError: naming a symbol that the market does not have.
@@ -49,7 +62,8 @@ class SimulatedSource:
                 f"{market}/{symbol}: no such simulated symbol; expected one of "
                 f"{', '.join(made) or 'none'}"
             )
-        return made[symbol].frame
+        rows = made[symbol].frame
+        return rows if start is None else rows[rows["timestamp"] >= start]
 
     def truth(self, market: str, as_of: pd.Timestamp) -> pd.DataFrame:
         """Return symbol, timestamp, p and law of every bar or surface known at `as_of`.
