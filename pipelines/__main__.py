@@ -120,6 +120,26 @@ def train(
         _say(f"train {chosen}", nights.stage("train", night, variant=chosen))
 
 
+@app.command()
+def tune(
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, pruned ones included.")] = 20,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds; then no new trial.")
+    ] = None,
+) -> None:
+    """Search learning rate and optimizer inside each expert; goes on where it was killed."""
+    from pipelines import tune as tuning
+
+    night = nights.open_night(home, params, as_of=as_of, begins=False)
+    found = tuning.run(
+        night.paths, night.config, as_of=night.as_of, trials=trials, timeout_s=timeout
+    )
+    _say("tune", found)
+
+
 _night_stage("benchmark", "Score every model on the same windows and write the table.")
 _night_stage("register", "Register the night's best candidate in MLflow.")
 _night_stage("promote", "Make the candidate champion if it is proven better.")
@@ -270,6 +290,7 @@ def main() -> int:
     """Run the command line; return its exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("pipelines.training_progress").setLevel(logging.INFO)
+    logging.getLogger("pipelines.tune").setLevel(logging.INFO)
     try:
         app()
     except AtlasError as error:

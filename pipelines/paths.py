@@ -64,6 +64,11 @@ class Paths:
         return self.artifacts / "benchmark"
 
     @property
+    def tuning(self) -> Path:
+        """Tuned settings, one JSON file an id."""
+        return self.artifacts / "tuning"
+
+    @property
     def night(self) -> Path:
         """Which night was begun last."""
         return self.artifacts / "night.json"

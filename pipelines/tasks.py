@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import logging
 import os
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ import pandas as pd
 from atlas.errors import HomeError
 from pipelines import claim, night
 from pipelines.home import binding
-from pipelines.launch import launch
+from pipelines.launch import child_environment, launch, stream
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["alert", "begin", "finish", "is_required", "run"]
+__all__ = ["alert", "begin", "finish", "is_required", "run", "tune"]
 
 log = logging.getLogger(__name__)
 WEBHOOK_TIMEOUT_S = 10.0
@@ -63,6 +64,20 @@ def run(stage: str, run_id: str, as_of: str, **extra: str) -> dict[str, Any]:
         night.commit_outputs(opened)
     log.info("%s: %s", stage, json.dumps(summary, default=str))
     return summary
+
+
+def tune(trials: int, timeout_s: int) -> dict[str, Any]:
+    """Tune on the night last begun, in a process that dies with this one; say what was found.
+
+    Raises:
+        ModelError: the search failed; its last lines are in the message.
+    """
+    paths, params = Paths(_home()), _params()
+    command = [sys.executable, "-m", "pipelines", "tune", "--home", str(paths.home)]
+    command += ["--params", str(params), "--trials", str(trials), "--timeout", str(timeout_s)]
+    config = night.read_config(params)
+    lines = list(stream(command, child_environment(config.training.threads), "tuning"))
+    return {"said": lines[-1] if lines else ""}
 
 
 def is_required(market: str, as_of: str) -> bool:

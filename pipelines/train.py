@@ -29,7 +29,7 @@ from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
 from atlas.windows import MarketData, told_law
-from pipelines import checkpoints, samples, stamps
+from pipelines import checkpoints, samples, stamps, tuned
 from pipelines.files import digest, read_json, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path
 from pipelines.paths import Paths
@@ -59,6 +59,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, variant: str)
         DataError: a required market is missing, or no market has an expert.
         ModelError: the training cannot go on.
     """
+    config = tuned.resolved(paths, config)
     key = _key(paths, config, as_of, variant)
     summary = stamps.once(
         paths,

@@ -50,6 +50,22 @@ def test_parses_fast_and_light() -> None:
     assert [name for name in loaded if name.split(".")[0] in HEAVY] == []
 
 
+def test_the_weekly_search_is_a_dag_as_light() -> None:
+    """It loads none of the heavy packages and runs once a week, one at a time."""
+    file = FILE.with_name("atlas_tune.py")
+    code = (
+        "import json, runpy, sys; from airflow.sdk import dag, task\n"
+        "before = set(sys.modules)\n"
+        f"found = runpy.run_path({str(file)!r})['atlas_tune']()\n"
+        "loaded = sorted(set(sys.modules) - before)\n"
+        "print(json.dumps([loaded, found.dag_id, found.schedule, found.max_active_runs]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, *rest = json.loads(done.stdout.splitlines()[-1])
+    assert [name for name in loaded if name.split(".")[0] in HEAVY] == []
+    assert rest == ["atlas_tune", "0 6 * * 6", 1]
+
+
 def test_schedule(dag: Any) -> None:
     """It runs at 02:00 UTC, one night at a time, and does not catch up."""
     assert dag.dag_id == "atlas_nightly"
