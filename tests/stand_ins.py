@@ -187,18 +187,17 @@ class Yahoo(StandIn):
             error = {"code": "Not Found", "description": "No data found, symbol may be delisted"}
             return Answer(404, {"chart": {"result": None, "error": error}})
         intraday = query["interval"] != "1d"
+        splits = self.splits if symbol == "ACME" else {}
+        dividends = self.dividends if symbol == "ACME" else {}
         opens = (self.sessions + pd.Timedelta(hours=9.5)).tz_localize("America/New_York")
         place = np.arange(len(opens))
-        factor = np.array(
-            [np.prod([1 / r for p, r in self.splits.items() if p > i]) for i in place]
-        )
+        factor = np.array([np.prod([1 / r for p, r in splits.items() if p > i]) for i in place])
         paid = np.array([
-            np.prod([1 - d / self.traded[p - 1] for p, d in self.dividends.items() if p > i])
+            np.prod([1 - d / self.traded[p - 1] for p, d in dividends.items() if p > i])
             for i in place
         ])  # fmt: skip
         if intraday:
             steps = pd.to_timedelta(np.arange(13) * 30, unit="min")
-            stamps = np.concatenate([(one + steps).asi8 for one in opens])
             stamps = np.array([int(t.timestamp()) for o in opens for t in o + steps])
             place = np.repeat(place, 13)
         else:
@@ -220,7 +219,7 @@ class Yahoo(StandIn):
             adjusted = close * paid[place]
             indicators["adjclose"] = [{"adjclose": [float(adjusted[i]) for i in keep]}]
         events: dict[str, Any] = {}
-        for kind, found in (("splits", self.splits), ("dividends", self.dividends)):
+        for kind, found in (("splits", splits), ("dividends", dividends)):
             for i, value in found.items():
                 date = int(opens[i].timestamp())
                 entry = {"date": date, "amount": value}
