@@ -387,12 +387,15 @@ def _log_variance_ahead(panel: Panel, ahead: int) -> Floats:
 
 
 def _trailing_sum(x: Floats, length: int) -> Floats:
-    """Return sums over the last `length` values, NaN if any is missing."""
-    missing = np.isnan(x)
-    total: Floats = np.cumsum(np.concatenate([np.zeros(length), np.where(missing, 0.0, x)]))
-    holes: Positions = np.cumsum(np.concatenate([np.zeros(length, np.int64), missing]))
-    sums = total[length:] - total[:-length]
-    return np.where(holes[length:] > holes[:-length], np.nan, sums)
+    """Return sums over the last `length` values, NaN if any is missing.
+
+    Added window by window: in a running total, one wild bar would cost all later sums their digits.
+    """
+    padded = np.concatenate([np.zeros(length - 1), x])
+    total = np.zeros(x.size)
+    for start in range(length):
+        total += padded[start : start + x.size]
+    return total
 
 
 def _ahead(x: Floats, bars: int) -> Floats:

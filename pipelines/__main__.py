@@ -237,6 +237,20 @@ def predict(
 
 
 @app.command()
+def audit(
+    market: Market = None, home: Home = None, params: Params = None, as_of: AsOf = None
+) -> None:
+    """Poison the future, shift labels, shuffle time; print what changed; exit 1 on a leak."""
+    from pipelines import audit as audits
+
+    night = nights.open_night(home, params, as_of=as_of, begins=False)
+    chosen = _markets(night, market)
+    found = audits.run(night.paths, night.config, as_of=night.as_of, markets=chosen)
+    if not audits.show(found, console):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ledger(home: Home = None, params: Params = None) -> None:
     """Print every model that was ever scored on a test span, and what luck explains."""
     from pipelines import ledger_table

@@ -37,12 +37,12 @@ from pipelines.files import digest, read_json, write_json, write_parquet
 from pipelines.paths import Paths
 from pipelines.stamps import code_digest, once
 
-__all__ = ["run"]
+__all__ = ["History", "rows_of", "run"]
 
 _BEFORE = LOOKBACK + 16  # rows: a window, the rule's eight verdicts, a bridged quote
 
 
-class _History(NamedTuple):
+class History(NamedTuple):
     """What one symbol's rows are computed from."""
 
     bars: pd.DataFrame | None  # for charts
@@ -90,7 +90,7 @@ def _work(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str
         if have:
             parts.append(kept[symbol])
         if have < len(history.stamps):
-            parts.append(_rows(history, settings, market, symbol, have))
+            parts.append(rows_of(history, settings, market, symbol, have))
         computed += len(history.stamps) - have
         record[symbol] = {"rows": len(history.stamps), "digest": whole}
     if not parts:
@@ -132,15 +132,15 @@ def _earlier(
 
 def _history(
     paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str, symbol: str
-) -> _History:
+) -> History:
     frame = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
     if settings.modality == "surface":
         stamps, grid = surface_grid(frame)
-        return _History(None, grid, stamps)
-    return _History(frame, None, pd.DatetimeIndex(frame.index))
+        return History(None, grid, stamps)
+    return History(frame, None, pd.DatetimeIndex(frame.index))
 
 
-def _prefix_digests(history: _History, rows: int) -> tuple[str, str]:
+def _prefix_digests(history: History, rows: int) -> tuple[str, str]:
     """Return the digest of the first `rows` bars, and of all."""
     if history.bars is not None:
         names, values = list(history.bars.columns), history.bars.to_numpy(np.float64)
@@ -156,8 +156,8 @@ def _prefix_digests(history: _History, rows: int) -> tuple[str, str]:
     return before, total.hexdigest()
 
 
-def _rows(
-    history: _History, settings: MarketConfig, market: str, symbol: str, have: int
+def rows_of(
+    history: History, settings: MarketConfig, market: str, symbol: str, have: int
 ) -> pd.DataFrame:
     """Compute the rows of a symbol from the one at `have` on."""
     first = _first_needed(history, settings, have)
@@ -179,7 +179,7 @@ def _rows(
     return rows
 
 
-def _first_needed(history: _History, settings: MarketConfig, have: int) -> int:
+def _first_needed(history: History, settings: MarketConfig, have: int) -> int:
     """Return the earliest bar that a row from `have` on may depend on, or one before it."""
     first = max(0, have - _BEFORE)
     step = Timeframe.parse(settings.timeframe)

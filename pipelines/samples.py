@@ -20,12 +20,12 @@ from atlas.config import ATLASConfig, MarketConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import DataError
 from atlas.surfaces import surface_grid
-from atlas.windows import MarketData, Panel, cut, label
+from atlas.windows import Labels, MarketData, Panel, Split, cut, label
 from pipelines import store
 from pipelines.paths import Paths
 from pipelines.verdict import require_passed
 
-__all__ = ["load", "load_market", "load_panel"]
+__all__ = ["grid_of", "labels_of", "load", "load_market", "load_panel", "split_of"]
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,15 @@ def load_market(paths: Paths, config: ATLASConfig, market: str, as_of: pd.Timest
             missing, or too few sessions are there to cut.
     """
     require_passed(paths, market, as_of)
-    settings, ask = config.markets[market], config.label(market)
-    panel = load_panel(paths, settings, market, as_of)
-    labels = label(
+    panel = load_panel(paths, config.markets[market], market, as_of)
+    labels = labels_of(panel, config)
+    return MarketData(panel, labels, split_of(panel, labels, config))
+
+
+def labels_of(panel: Panel, config: ATLASConfig) -> Labels:
+    """Label a panel as params ask for its market."""
+    settings, ask = config.markets[panel.market], config.label(panel.market)
+    return label(
         panel,
         kind=ask.kind,
         measure=ask.measure,
@@ -74,14 +80,22 @@ def load_market(paths: Paths, config: ATLASConfig, market: str, as_of: pd.Timest
         skip=ask.skip,
         volatility_horizon=settings.volatility_horizon,
     )
-    split = cut(
+
+
+def split_of(panel: Panel, labels: Labels, config: ATLASConfig) -> Split:
+    """Cut a panel by its newest sessions, as a night does.
+
+    Raises:
+        DataError: too few sessions are there to cut.
+    """
+    settings = config.markets[panel.market]
+    return cut(
         panel,
         labels,
         test=settings.cut.test,
         validation=settings.cut.validation,
-        horizon=ask.horizon,
+        horizon=config.label(panel.market).horizon,
     )
-    return MarketData(panel, labels, split)
 
 
 def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Timestamp) -> Panel:
@@ -111,18 +125,24 @@ def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Time
     )
 
 
+def grid_of(
+    frame: pd.DataFrame, settings: MarketConfig
+) -> tuple[pd.DatetimeIndex, NDArray[np.float64]]:
+    """Return a symbol's times (n,) and its adjusted bars (5, n) or surfaces (n, 3, 9)."""
+    if settings.modality == "surface":
+        return surface_grid(frame)
+    bars = adjusted(frame)
+    return pd.DatetimeIndex(bars.index), bars[list(COLUMNS)].to_numpy(np.float64).T
+
+
 def _read(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Timestamp) -> list[_Symbol]:
     parts = []
     for symbol in store.symbols(paths, market):
         frame = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
         if frame.empty:
             log.warning("%s: %s has no bars by %s: left out", market, symbol, as_of.date())
-        elif settings.modality == "surface":
-            parts.append(_Symbol(symbol, *surface_grid(frame)))
         else:
-            bars = adjusted(frame)
-            values = bars[list(COLUMNS)].to_numpy(np.float64).T
-            parts.append(_Symbol(symbol, pd.DatetimeIndex(bars.index), values))
+            parts.append(_Symbol(symbol, *grid_of(frame, settings)))
     if not parts:
         raise DataError(
             f"{market}: expected bars known by {as_of.date()} in {paths.bars(market)}; got none: "
