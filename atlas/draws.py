@@ -31,10 +31,17 @@ from atlas.data_fingerprint import (
     fingerprint_surfaces,
 )
 from atlas.errors import ConfigError
-from atlas.rule import hysteresis, rule_experts
+from atlas.rule import MEMORY, hysteresis, rule_experts
 from atlas.sampling import spread_evenly
-from atlas.surfaces import surface_grid
-from atlas.synthetic import LAWS, Simulated, simulate
+from atlas.surfaces import on_strikes
+from atlas.synthetic import (
+    LAWS,
+    QUOTED,
+    SimulatedPath,
+    simulate_paths,
+    symbol_names,
+    timestamps,
+)
 from atlas.windows import WINDOW, Labels, MarketData, Panel, Split, label
 
 __all__ = ["PATHS", "draw_markets"]
@@ -48,12 +55,11 @@ _SPARE = 1.1  # more bars than windows: ties, early closes, a session's last bar
 class _Path(NamedTuple):
     """One path cut to what its windows need: (5, n) or (n, 3, 9), the rest (n, …)."""
 
-    stamps: pd.DatetimeIndex
     grid: NDArray[np.float64]
     fingerprint: NDArray[np.float32]
     rule: NDArray[np.int8]
     probability: NDArray[np.float64]
-    law: NDArray[np.int8]
+    law: int
 
 
 def draw_markets(
@@ -115,18 +121,20 @@ def _market(
     warm_up = VOL_SESSIONS + 1 if timeframe.is_intraday else LOOKBACK + WINDOW + 9
     bars_a_day = LAWS[market].bars_a_day
     wanted = math.ceil(_SPARE * each / max(bars_a_day - 1, 1)) + 1
-    drawn = simulate(
+    night = pd.Timestamp(config.simulated.as_of, tz="UTC")
+    times = timestamps(
         market,
-        symbols=sum(counts.values()),
         history=warm_up + max(wanted, ask.horizon + ask.skip + 3),
-        history_end=pd.Timestamp(config.simulated.as_of, tz="UTC"),
+        history_end=night,
         timeframe=timeframe,
         calendar=settings.calendar,
-        as_of=pd.Timestamp(config.simulated.as_of, tz="UTC"),
-        seed=seed,
+        as_of=night,
     )
-    found = [_path(one, settings, warm_up) for one in drawn]
-    panel = _panel(market, settings, found)
+    days = session_days(times, settings.calendar, timeframe)
+    first = int(np.searchsorted(days, np.unique(days)[warm_up])) - WINDOW
+    drawn = simulate_paths(market, symbols=sum(counts.values()), bars=len(times), seed=seed)
+    found = [_path(one, times, settings, first) for one in drawn]
+    panel = _panel(market, settings, (times[first:], days[first:]), found)
     labels = label(
         panel,
         kind=ask.kind,
@@ -138,50 +146,51 @@ def _market(
     return MarketData(panel, labels, _split(panel, labels, windows, counts))
 
 
-def _path(one: Simulated, settings: MarketConfig, warm_up: int) -> _Path:
-    step = Timeframe.parse(settings.timeframe)
-    if settings.modality == "surface":
-        stamps, values = surface_grid(one.frame)
-        rows = fingerprint_surfaces(stamps, values)
+def _path(one: SimulatedPath, times: pd.DatetimeIndex, settings: MarketConfig, first: int) -> _Path:
+    """Fingerprint a path and leave out its first `first` bars."""
+    step, is_surface = Timeframe.parse(settings.timeframe), settings.modality == "surface"
+    if is_surface:
+        values = on_strikes(one.steps)
+        rows = fingerprint_surfaces(times, values)
     else:
-        bars = one.frame.set_index("timestamp")
-        stamps = pd.DatetimeIndex(bars.index)
+        bars = pd.DataFrame(one.steps, columns=list(QUOTED), index=times)
         rows = fingerprint(bars, settings.timeframe, calendar=settings.calendar)
         values = bars[list(COLUMNS)].to_numpy(np.float64).T
     table = rows[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32)
-    verdicts = hysteresis(rule_experts(table, settings.modality, step))
-    days = session_days(stamps, settings.calendar, step)
-    first = int(np.searchsorted(days, np.unique(days)[warm_up])) - WINDOW
-    law = np.full(len(stamps), EXPERT_IDS.index(one.truth["law"].iloc[0]), np.int8)
+    recent = table[first - MEMORY :]
+    verdicts = hysteresis(rule_experts(recent, settings.modality, step))
     return _Path(
-        stamps[first:],
-        (values[first:] if settings.modality == "surface" else values[:, first:]).copy(),
+        (values[first:] if is_surface else values[:, first:]).copy(),
         table[first:].copy(),
-        verdicts[first:].copy(),
-        one.truth["p"].to_numpy(np.float64)[first:].copy(),
-        law[first:],
+        verdicts[MEMORY:],
+        one.probability[first:].copy(),
+        EXPERT_IDS.index(one.expert_id),
     )
 
 
-def _panel(market: str, settings: MarketConfig, paths: list[_Path]) -> Panel:
-    timeframe = Timeframe.parse(settings.timeframe)
-    stamps = np.concatenate([path.stamps.as_unit("us").asi8 for path in paths])
-    days = session_days(paths[0].stamps, settings.calendar, timeframe)  # all paths share them
+def _panel(
+    market: str,
+    settings: MarketConfig,
+    shared: tuple[pd.DatetimeIndex, Positions],
+    paths: list[_Path],
+) -> Panel:
+    """Lay paths end to end; they share their times and days, (n,)."""
+    (times, days), count = shared, len(paths)
     axis = 0 if settings.modality == "surface" else 1
     return Panel(
         market=market,
         modality=settings.modality,
-        timeframe=timeframe,
-        symbols=tuple(f"{LAWS[market].prefix}{place:05d}" for place in range(len(paths))),
-        offsets=np.cumsum([0, *(len(path.stamps) for path in paths)], dtype=np.int64),
-        timestamp=stamps,
-        session=np.tile(days, len(paths)),
+        timeframe=Timeframe.parse(settings.timeframe),
+        symbols=symbol_names(market, count),
+        offsets=np.arange(count + 1, dtype=np.int64) * len(times),
+        timestamp=np.tile(times.as_unit("us").asi8, count),
+        session=np.tile(days, count),
         values=np.ascontiguousarray(np.concatenate([path.grid for path in paths], axis=axis)),
         fingerprint=np.concatenate([path.fingerprint for path in paths]),
         rule=np.concatenate([path.rule for path in paths]),
         has_close=has_close(settings.calendar),
         probability=np.concatenate([path.probability for path in paths]),
-        law=np.concatenate([path.law for path in paths]),
+        law=np.repeat(np.array([path.law for path in paths], np.int8), len(times)),
     )
 
 

@@ -25,9 +25,19 @@ from numpy.typing import NDArray
 
 from atlas.rolling import compiled
 
-__all__ = ["LAWS", "WARM_UP", "Law", "follow_chart", "follow_surface"]
+__all__ = [
+    "CHART_LAWS",
+    "LAWS",
+    "WARM_UP",
+    "Law",
+    "chart_probabilities",
+    "follow_chart",
+    "follow_surface",
+    "sign_evidence",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
+Longs: TypeAlias = NDArray[np.int64]
 
 WARM_UP = 64  # bars a law reads, and bars of a pure random walk before it starts
 FIRST_CLOSE = 100.0
@@ -92,6 +102,14 @@ LAWS: dict[str, Law] = {
 }
 
 
+CHART_LAWS = tuple(law.expert_id for law in LAWS.values() if law.code != SKEW)
+READS = (1, 4, 24, 30, 0, 50)  # returns, by code
+_CHART_LAWS = (
+    np.array([law.code for law in LAWS.values() if law.code != SKEW]),
+    np.array([law.kappa for law in LAWS.values() if law.code != SKEW]),
+)
+
+
 def _straight_residual(values: Floats) -> Floats:
     """Remove the least-squares line."""
     time = np.arange(len(values)) - (len(values) - 1) / 2
@@ -146,7 +164,12 @@ def _clip(value: float, low: float, high: float) -> float:
 @compiled
 def _chart_signal(code: int, r: Floats, w_shape: Floats, smoother: Floats) -> float:
     """Return s of a chart law from the last 64 returns as written."""
-    sd = math.sqrt(np.mean((r - r.mean()) ** 2))
+    return _signal(code, r, math.sqrt(np.mean((r - r.mean()) ** 2)), w_shape, smoother)
+
+
+@compiled
+def _signal(code: int, r: Floats, sd: float, w_shape: Floats, smoother: Floats) -> float:
+    """Return s of a chart law from returns, at least as many as it reads, and their sd."""
     if sd == 0.0:
         return 0.0
     y = np.zeros(len(r))  # log closes, the last one taken as 0
@@ -227,6 +250,66 @@ def follow_chart(
         law.code, law.kappa, law.alpha, law.beta, level, (e, slow_z, u), shapes
     )
     return result
+
+
+@compiled
+def _every_law(
+    close: Floats, ends: Longs, laws: tuple[Longs, Floats], shapes: tuple[Floats, Floats]
+) -> Floats:
+    codes, kappas = laws
+    p = np.empty((len(ends), len(codes)))
+    for b in range(len(ends)):
+        last = ends[b]
+        r = np.log(close[last - WARM_UP + 1 : last + 1] / close[last - WARM_UP : last])
+        for k in range(len(codes)):
+            signal = _chart_signal(codes[k], r, shapes[0], shapes[1])
+            p[b, k] = _probability(kappas[k], signal)
+    return p
+
+
+def chart_probabilities(close: Floats, ends: Longs) -> Floats:
+    """Return what each chart law says of the move after each bar, (B, 5), columns `CHART_LAWS`.
+
+    Args:
+        close: written closes of symbols laid end to end, (N,).
+        ends: (B,) positions with 64 bars of their own symbol before them.
+    """
+    p: Floats = _every_law(close, ends, _CHART_LAWS, (W_SHAPE, SMOOTHER))
+    return p
+
+
+@compiled
+def _evidence(
+    close: Floats, ends: Longs, laws: tuple[Longs, Floats], shapes: tuple[Floats, Floats]
+) -> Floats:
+    codes, kappas = laws
+    total = np.zeros((len(ends), len(codes)))
+    for b in range(len(ends)):
+        window = close[ends[b] - WARM_UP + 1 : ends[b] + 1]
+        r = np.log(window[1:] / window[:-1])
+        sd = math.sqrt(np.mean((r - r.mean()) ** 2))
+        for k in range(len(codes)):
+            for j in range(READS[codes[k]], len(r)):
+                signal = _signal(codes[k], r[:j], sd, shapes[0], shapes[1])
+                p = _probability(kappas[k], signal)
+                if r[j] != 0.0:
+                    total[b, k] += math.log(2.0 * (p if r[j] > 0.0 else 1.0 - p))
+    return total
+
+
+def sign_evidence(close: Floats, ends: Longs) -> Floats:
+    """Return how likely each chart law finds the signs inside a window, (B, 5), in nats.
+
+    The log-likelihood ratio against a fair coin of the window's own moves, those whose law can be
+    read inside it, in the columns of `CHART_LAWS`. It is a function of the window's 64 closes
+    alone, which a model sees: sd is the window's, not that of the 64 returns before each move.
+
+    Args:
+        close: written closes of symbols laid end to end, (N,).
+        ends: (B,) positions with 63 bars of their own symbol before them.
+    """
+    total: Floats = _evidence(close, ends, _CHART_LAWS, (W_SHAPE, SMOOTHER))
+    return total
 
 
 @compiled

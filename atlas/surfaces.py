@@ -21,6 +21,7 @@ __all__ = [
     "atm_iv",
     "butterfly",
     "check_surfaces",
+    "on_strikes",
     "skew_iv",
     "surface_grid",
 ]
@@ -87,12 +88,15 @@ def surface_grid(frame: pd.DataFrame) -> tuple[pd.DatetimeIndex, Array]:
     for place, wanted in enumerate(DELTAS):
         here = inside & (np.abs(delta - wanted) < 1e-6)
         grid[row[here], tenor[here], place] = frame["iv"].to_numpy(np.float64)[here]
-    put, call = grid[:, :, _ATM], grid[:, :, _ATM + 1]  # (N, 3) deltas −.5 and +.5
+    return pd.DatetimeIndex(times, name="timestamp").tz_localize("UTC"), on_strikes(grid)
+
+
+def on_strikes(quotes: Array) -> Array:
+    """Return the grid (N, 3, 9) of quotes by delta (N, 3, 10): one strike at the money for ±.5."""
+    put, call = quotes[:, :, _ATM], quotes[:, :, _ATM + 1]  # (N, 3) deltas −.5 and +.5
     money = np.where(np.isnan(put), call, np.where(np.isnan(call), put, (put + call) / 2))
-    grid = np.concatenate(
-        [grid[:, :, :_ATM], money[:, :, None], grid[:, :, _ATM + 2 :]], axis=2
-    )  # (N, 3, 9)
-    return pd.DatetimeIndex(times, name="timestamp").tz_localize("UTC"), grid
+    strikes = [quotes[:, :, :_ATM], money[:, :, None], quotes[:, :, _ATM + 2 :]]
+    return np.concatenate(strikes, axis=2)
 
 
 def atm_iv(grid: Array) -> Array:

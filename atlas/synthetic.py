@@ -29,9 +29,11 @@ __all__ = [
     "QUOTED",
     "Simulated",
     "SimulatedArrays",
+    "SimulatedPath",
     "bayes_accuracy",
     "simulate",
     "simulate_arrays",
+    "simulate_paths",
     "surfaces",
     "symbol_names",
     "timestamps",
@@ -69,7 +71,15 @@ class SimulatedArrays(NamedTuple):
     law: NDArray[np.int8]
 
 
-class _Path(NamedTuple):
+class SimulatedPath(NamedTuple):
+    """One path of N steps in memory, as `SimulatedArrays` holds many.
+
+    Attributes:
+        steps: (N, 7) bars or (N, 3, 10) iv.
+        probability: (N,).
+        expert_id: of the law it follows.
+    """
+
     steps: Floats
     probability: Floats
     expert_id: str
@@ -150,14 +160,26 @@ def simulate_arrays(
     Raises:
         ConfigError: if no law is known for the market.
     """
-    paths = [
-        _path(market, symbol, bars, seed, mixed_share) for symbol in symbol_names(market, symbols)
-    ]
+    paths = list(
+        simulate_paths(market, symbols=symbols, bars=bars, seed=seed, mixed_share=mixed_share)
+    )
     return SimulatedArrays(
         np.stack([path.steps for path in paths]),
         np.stack([path.probability for path in paths]),
         np.array([EXPERT_IDS.index(path.expert_id) for path in paths], dtype=np.int8),
     )
+
+
+def simulate_paths(
+    market: str, *, symbols: int, bars: int, seed: int, mixed_share: float = MIXED_SHARE
+) -> Iterator[SimulatedPath]:
+    """Yield the paths of `simulate_arrays` one by one, for sets that would not fit in memory.
+
+    Raises:
+        ConfigError: if no law is known for the market.
+    """
+    for symbol in symbol_names(market, symbols):
+        yield _path(market, symbol, bars, seed, mixed_share)
 
 
 def timestamps(
@@ -214,7 +236,7 @@ def _generator(seed: int, market: str, symbol: str, variable: str) -> np.random.
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def _path(market: str, symbol: str, n: int, seed: int, mixed_share: float) -> _Path:
+def _path(market: str, symbol: str, n: int, seed: int, mixed_share: float) -> SimulatedPath:
     """Draw the first n steps of one symbol."""
 
     def draws(variable: str) -> np.random.Generator:
@@ -224,7 +246,7 @@ def _path(market: str, symbol: str, n: int, seed: int, mixed_share: float) -> _P
     if _is_surface(home):
         e = _standard_t(draws("size"), home.df, n)
         q, x, p = follow_surface(home, e, draws("sign").random(n), draws("coin").random(n))
-        return _Path(surfaces(q, x), p[1:], home.expert_id)
+        return SimulatedPath(surfaces(q, x), p[1:], home.expert_id)
     law = _followed(home, draws("law"), mixed_share)
     z_path = draws("path").standard_normal()
     level = law.level / np.sqrt(home.bars_a_day) * np.exp(0.22 * z_path)
@@ -247,7 +269,7 @@ def _path(market: str, symbol: str, n: int, seed: int, mixed_share: float) -> _P
         _whole(column) if name == "volume" else np.round(column, 4)
         for name, column in zip(QUOTED, columns, strict=True)
     ]
-    return _Path(np.stack(written, axis=1), p[1:], law.expert_id)
+    return SimulatedPath(np.stack(written, axis=1), p[1:], law.expert_id)
 
 
 def _standard_t(draws: np.random.Generator, df: float, n: int) -> Floats:

@@ -1,0 +1,127 @@
+"""A model of your own in the benchmark table: two methods, the same cuts, the same inputs.
+
+`load_yardstick("my_module:factory")` imports a module and calls a factory that returns either
+
+- a classifier in scikit-learn's manner, `fit(X, y)` and `predict_proba(X)`: it gets the inputs of
+  the mixture of experts laid flat, finite and standardized (`SklearnYardstick`); or
+- a `Yardstick`, `fit(data)` and `predict(market, ends)`: it gets the markets themselves.
+
+Either sees train rows, and validation rows if it likes; test rows are only ever asked about.
+"""
+
+import copy
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.baselines import Yardstick
+from atlas.errors import ConfigError, ModelError
+from atlas.flat import Preparation, by_modality, flat, flat_rows
+from atlas.windows import MarketData
+
+__all__ = ["OwnModel", "SklearnYardstick", "load_yardstick"]
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.int64]
+
+
+class OwnModel(NamedTuple):
+    """A user's model and the name that it has in the table."""
+
+    name: str
+    model: Yardstick
+
+
+class SklearnYardstick:
+    """Puts a classifier with `fit(X, y)` and `predict_proba(X)` into the table.
+
+    Args:
+        estimator: copied for each modality, so that charts and surfaces have a model each. X is
+            (N, P) float32, finite; y is 0 or 1. Column 1 of `predict_proba` is P(up).
+        rows: the most train rows of a modality, shared evenly by its markets.
+    """
+
+    def __init__(self, estimator: Any, *, rows: int = 24_000) -> None:
+        self._estimator, self._rows = estimator, rows
+        self._data: dict[str, MarketData] = {}
+        self._fitted: dict[str, tuple[Preparation, Any]] = {}
+
+    def fit(self, data: Mapping[str, MarketData]) -> Self:
+        """Fit a copy of the estimator on the train rows of each modality.
+
+        Raises:
+            DataError: a market has no train row.
+        """
+        self._data = dict(data)
+        for modality, markets in by_modality(data).items():
+            train = flat_rows(data, markets, "train", self._rows)
+            prepare = Preparation(train.x)
+            model = copy.deepcopy(self._estimator)
+            model.fit(prepare(train.x), train.direction.astype(np.int64))
+            self._fitted[modality] = prepare, model
+        return self
+
+    def predict(self, market: str, ends: Positions) -> Floats:
+        """Return the probability of up, (B,).
+
+        Raises:
+            ModelError: the classifier's answer is no probability of two classes.
+        """
+        own = self._data[market]
+        prepare, model = self._fitted[own.panel.modality]
+        if not len(ends):
+            return np.zeros(0)
+        rows = prepare(flat(own, ends, list(self._data).index(market)))
+        found = np.asarray(model.predict_proba(rows), np.float64)
+        whole = found.shape == (len(ends), 2) and np.isfinite(found).all()
+        if not whole or found.min() < 0 or found.max() > 1:
+            raise ModelError(
+                f"{market}: expected predict_proba to return ({len(ends)}, 2) probabilities of "
+                f"down and up; got {found.shape} of {type(model).__name__}: fit a classifier of "
+                "two classes"
+            )
+        return found[:, 1]
+
+
+def load_yardstick(spec: str) -> OwnModel:
+    """Import what a user names and make it a yardstick.
+
+    Args:
+        spec: `module:factory`, the module importable (it may lie in the working directory), the
+            factory callable without arguments.
+
+    Returns:
+        The yardstick, named by the factory.
+
+    Raises:
+        ConfigError: the name cannot be followed, or what comes back is no model.
+
+    Example:
+        `load_yardstick("sklearn.naive_bayes:GaussianNB")`.
+    """
+    module, _, name = spec.partition(":")
+    if not module or not name.isidentifier():
+        raise ConfigError(f"--model {spec!r}: expected module:factory, such as my_model:build")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--model {spec!r}: expected a module that can be imported; {error}: run in its "
+            "folder, or put the folder on PYTHONPATH"
+        ) from None
+    except AttributeError:
+        raise ConfigError(f"--model {spec!r}: {module} has no {name}") from None
+    made = factory() if callable(factory) else factory
+    if callable(getattr(made, "fit", None)) and callable(getattr(made, "predict_proba", None)):
+        return OwnModel(name, SklearnYardstick(made))
+    of_sklearn = hasattr(made, "get_params")  # its predict takes rows, a Yardstick's a market
+    is_yardstick = callable(getattr(made, "fit", None)) and callable(getattr(made, "predict", None))
+    if is_yardstick and not of_sklearn:
+        return OwnModel(name, made)
+    raise ConfigError(
+        f"--model {spec!r}: expected something with fit and predict_proba (or fit and predict of "
+        f"a Yardstick); got {type(made).__name__}"
+    )

@@ -1,0 +1,107 @@
+"""A user's own classifier enters the table by its name, and bad names say what to do."""
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import SGDClassifier
+
+from atlas.errors import ConfigError, DataError, ModelError
+from atlas.metrics import directional_accuracy
+from atlas.own_model import SklearnYardstick, load_yardstick
+from atlas.windows import MarketData
+from pipelines.benchmark import score_yardstick
+from tests.toys import toy_data
+
+PAGE = Path(__file__).parent.parent / "docs" / "own-model.md"
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, MarketData]:
+    return toy_data()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_model", raising=False)
+    return tmp_path
+
+
+def test_the_example_of_the_page_works(folder: Path, data: dict[str, MarketData]) -> None:
+    """The module as docs/own-model.md prints it learns the toy's law and scores like the rest."""
+    module = re.search(r"```python\n# my_model\.py\n(.*?)```", PAGE.read_text(), re.S)
+    assert module is not None
+    (folder / "my_model.py").write_text(module[1])
+    name, model = load_yardstick("my_model:build")
+    assert name == "build"
+    frame = score_yardstick(model, data)
+    assert set(frame["market"]) == set(data)
+    tested = frame[frame["split"] == "test"]
+    assert directional_accuracy(tested["y"].to_numpy(), tested["probability"].to_numpy()) > 0.7
+
+
+def test_a_yardstick_of_ones_own_gets_the_markets(
+    folder: Path, data: dict[str, MarketData]
+) -> None:
+    """Two methods are the whole interface."""
+    (folder / "my_model.py").write_text(
+        "import numpy as np\n"
+        "class Half:\n"
+        "    def fit(self, data):\n"
+        "        self.markets = set(data)\n"
+        "        return self\n"
+        "    def predict(self, market, ends):\n"
+        "        assert market in self.markets\n"
+        "        return np.full(len(ends), 0.5)\n"
+    )
+    frame = score_yardstick(load_yardstick("my_model:Half").model, data)
+    assert (frame["probability"] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("my_model", "expected module:factory"),
+        ("my_model:", "expected module:factory"),
+        ("no_such_module:build", "No module named 'no_such_module'"),
+        ("my_model:other", "my_model has no other"),
+        ("my_model:nothing", "got int"),
+        ("sklearn.svm:LinearSVC", "expected something with fit and predict_proba"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(folder: Path, spec: str, said: str) -> None:
+    """With what was expected, before any data is read."""
+    (folder / "my_model.py").write_text("def nothing():\n    return 3\n")
+    with pytest.raises(ConfigError, match=said):
+        load_yardstick(spec)
+
+
+def test_what_is_no_probability_is_refused(data: dict[str, MarketData]) -> None:
+    """Three classes, or numbers above one, never reach the table."""
+
+    class Odd:
+        def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+            assert np.isfinite(x).all()
+            assert set(np.unique(y)) == {0, 1}
+
+        def predict_proba(self, x: np.ndarray) -> np.ndarray:
+            return np.full((len(x), 3), 1 / 3)
+
+    model = SklearnYardstick(Odd()).fit(data)
+    with pytest.raises(ModelError, match=r"toy_charts: expected predict_proba .* got \(60, 3\)"):
+        model.predict("toy_charts", data["toy_charts"].split.test[:60])
+
+
+def test_each_modality_has_a_copy_of_its_own(data: dict[str, MarketData]) -> None:
+    """The estimator handed in stays unfitted, and a modality without rows is an error."""
+    estimator = SGDClassifier(loss="log_loss", random_state=1)
+    SklearnYardstick(estimator).fit(data)
+    assert not hasattr(estimator, "coef_")
+    own = data["toy_charts"]
+    empty = replace(own, split=replace(own.split, train=np.zeros(0, np.int64)))
+    with pytest.raises(DataError, match="expected at least one train row"):
+        SklearnYardstick(estimator).fit({"m": empty})
