@@ -16,7 +16,7 @@ from atlas.bars import Timeframe
 from atlas.catalogue import CATALOGUE, DEFAULTS, ExpertSpec, Range
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 
-__all__ = ["MEMORY", "hysteresis", "rule_experts"]
+__all__ = ["MEMORY", "SEED_RULES", "hysteresis", "rule_experts"]
 
 MEMORY = 9  # verdicts that hysteresis looks back on, the present one included
 _DAY = 86_400
@@ -25,7 +25,7 @@ Verdicts = npt.NDArray[np.int8]
 
 # The seed's v0: expert, range, and the shortest bar in seconds that the rule is meant for. EURUSD,
 # a prime use of futures_trend, moves less than .5 % a day: the second rule spares intraday bars.
-_SEED_RULES = (
+SEED_RULES = (
     ("crypto_hft", Range("vol30", low=0.06, open_low=True), 0),
     ("low_vol_etf", Range("vol30", high=0.005), _DAY),
 )
@@ -65,7 +65,7 @@ def rule_experts(
         if spec.modality == modality and spec.is_home(timeframe.seconds):
             ranges = [r for r in spec.ranges if calibrated or not r.column.endswith("_null")]
             verdicts[np.all([r.holds(columns[r.column]) for r in ranges], axis=0)] = index
-    for expert, limit, shortest in reversed(_SEED_RULES):
+    for expert, limit, shortest in reversed(SEED_RULES):
         if modality == "chart" and timeframe.seconds >= shortest and expert in ids:
             verdicts[limit.holds(columns[limit.column])] = ids.index(expert)
     return verdicts

@@ -1,0 +1,92 @@
+"""The app: pages, charts, static files, and what is said when something is not there.
+
+The same app stands alone and mounts under a prefix in Airflow; whoever makes it hands in the check
+that stands before every route. Plotly's script comes from the installed wheel, so that everything
+works without a network.
+"""
+
+import importlib.util
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, Response
+from starlette.exceptions import HTTPException
+
+from atlas.bars import COLUMNS
+from atlas.charts import WINDOW, render
+from atlas.errors import AtlasError
+from dashboard import charts, pages
+from dashboard.access import Check, Guard
+from dashboard.reading import attempt
+from dashboard.view import Refused, View
+
+__all__ = ["create_app", "warm"]
+
+STATIC = Path(__file__).parent / "static"
+_YEAR = "public, max-age=31536000, immutable"
+
+
+def create_app(view: View, check: Check) -> FastAPI:
+    """Return the app for one home, with `check` before every route."""
+    app = FastAPI(title="ATLAS", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.view = view
+    app.include_router(pages.router)
+    app.include_router(charts.router)
+    app.add_api_route("/static/{name}", _static, methods=["GET"], name="static")
+    app.add_middleware(Guard, check=check)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(AtlasError, _failed)
+    app.add_exception_handler(HTTPException, _not_there)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    threading.Thread(target=warm, args=[view], daemon=True).start()
+    return app
+
+
+def warm(view: View) -> None:
+    """Read what the first page shows and load the compiled renderer, before anyone asks."""
+    attempt(pages.overview_panels, view)
+    pages.templates.get_template("overview.html")
+    render(np.ones((len(COLUMNS), WINDOW)), np.array([WINDOW - 1]))
+
+
+def _static(name: str) -> Response:
+    """Serve a file of this package, or Plotly's script from its wheel."""
+    if name == "plotly.min.js":
+        return FileResponse(_plotly(), headers={"Cache-Control": _YEAR})
+    path = STATIC / Path(name).name
+    if path.name != name or not path.is_file():
+        raise HTTPException(404)
+    return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+
+def _plotly() -> Path:
+    found = importlib.util.find_spec("plotly")
+    if found is None or not found.submodule_search_locations:
+        raise HTTPException(404)
+    return Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+
+
+def _refused(request: Request, error: Any) -> Response:
+    return _said(request, 404, "There is nothing here", str(error))
+
+
+def _failed(request: Request, error: Any) -> Response:
+    return _said(request, 200, "This cannot be shown", str(error))
+
+
+def _not_there(request: Request, error: Any) -> Response:
+    text = "This address leads nowhere: use the links above."
+    return _said(request, error.status_code, "There is nothing here", text)
+
+
+def _not_understood(request: Request, error: Any) -> Response:
+    what = "; ".join(str(one.get("msg", "")) for one in error.errors())
+    return _said(request, 400, "The address is not understood", what)
+
+
+def _said(request: Request, status: int, title: str, text: str) -> Response:
+    return pages.page(request, "notice", status, title=title, text=text)

@@ -1,0 +1,229 @@
+"""The figures as JSON, one route each: what a page's empty boxes are filled with.
+
+An answer is a figure with a summary in words, or a notice: a file that is missing or broken is told
+in the box where the figure would stand, with status 200, so that a browser's console stays silent.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from atlas.errors import AtlasError
+from dashboard import figures, promotions
+from dashboard.gates import gate_shares, loads
+from dashboard.reading import FORM_ERRORS, UNEXPECTED
+from dashboard.registry import read_registry
+from dashboard.scores import curves
+from dashboard.symbols import (
+    answers,
+    fingerprint_history,
+    newest_window,
+    price_history,
+)
+from dashboard.view import Refused, View
+
+__all__ = ["router"]
+
+Made = tuple[dict[str, Any], str]
+router = APIRouter(prefix="/charts")
+
+
+def answer(work: Callable[[], Made], *, refused: int = 400) -> Response:
+    """Return a figure and its summary, or the notice that stands in its place.
+
+    Args:
+        work: makes them.
+        refused: the status where a URL asks for what is not there; 200 where nobody chose it.
+    """
+    try:
+        figure, summary = work()
+    except Refused as error:
+        return JSONResponse({"notice": str(error)}, refused)
+    except AtlasError as error:
+        return JSONResponse({"notice": str(error)})
+    except FORM_ERRORS as error:
+        return JSONResponse({"notice": f"{UNEXPECTED} ({type(error).__name__}: {error})"})
+    return JSONResponse({**figure, "summary": summary}, headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/gate", name="chart_gate")
+def gate(
+    request: Request,
+    market: str = "",
+    symbol: str = "",
+    gate: str = "",
+    first: str = "",
+    last: str = "",
+) -> Response:
+    """Gate weights over time, stacked under the price."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        chosen = view.choose(market, symbol, gate, first, last)
+        experts, shares = gate_shares(
+            view.paths, chosen.gate, chosen.market, chosen.symbol, chosen.first, chosen.last
+        )
+        settings = view.settings(chosen.market)
+        try:
+            price, said = price_history(
+                view.paths, chosen.market, settings, chosen.symbol, view.night
+            )
+        except AtlasError as error:
+            price, said = pd.Series(dtype=float), f"no price: {error}"
+        means = shares.values.mean(axis=0)
+        order = np.argsort(-means)[:2]
+        top = " and ".join(f"{experts[k]} {means[k]:.0%}" for k in order if means[k] > 0)
+        span = f"{shares.times[0]:%Y-%m-%d} to {shares.times[-1]:%Y-%m-%d}"
+        summary = f"Heaviest on average, {span}: {top}. Above: {said}."
+        return figures.gate_figure(experts, shares, price, said), summary
+
+    return answer(work)
+
+
+@router.get("/load", name="chart_load")
+def load(request: Request, gate: str = "") -> Response:
+    """Expert load by market."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        variant = view.choose(gate=gate).gate
+        found = loads(view.paths, _scored(view, variant), tuple(view.config.markets))
+        text = "Per cent of the top-2 places that each expert takes on test windows."
+        return figures.load_figure(found), text
+
+    return answer(work)
+
+
+@router.get("/candles", name="chart_candles")
+def candles(request: Request, market: str = "", symbol: str = "") -> Response:
+    """The newest window for people."""
+    return _window(request, market, symbol, figures.candle_figure)
+
+
+@router.get("/image", name="chart_image")
+def image(request: Request, market: str = "", symbol: str = "") -> Response:
+    """The newest window as the model sees it."""
+    return _window(request, market, symbol, figures.image_figure)
+
+
+@router.get("/history", name="chart_history")
+def history(
+    request: Request, market: str = "", symbol: str = "", column: str = "vol30"
+) -> Response:
+    """One fingerprint column of a symbol over time."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        chosen = view.choose(market, symbol, needs_symbol=True)
+        if column not in FINGERPRINT_COLUMNS:
+            raise Refused(f"There is no column {column!r}; choose one of the eleven.")
+        rows = fingerprint_history(view.paths, chosen.market, chosen.symbol or "")
+        known = rows[column].notna().mean()
+        return (
+            figures.fingerprint_figure(rows, column),
+            f"{len(rows):,} bars, {known:.0%} of them with a value.",
+        )
+
+    return answer(work)
+
+
+@router.get("/answers", name="chart_answers")
+def scored(request: Request, market: str = "", symbol: str = "", gate: str = "") -> Response:
+    """Probability and volatility of a symbol's scored windows."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        chosen = view.choose(market, symbol, gate, needs_symbol=True)
+        variant = _scored(view, chosen.gate)
+        rows = answers(view.paths, variant, chosen.market, chosen.symbol or "")
+        right = ((rows["probability"] > 0.5) == (rows["y"] > 0.5)).mean()
+        summary = f"{variant}: {len(rows):,} windows of validation and test, {right:.1%} right."
+        return figures.answers_figure(rows), summary
+
+    return answer(work)
+
+
+@router.get("/risk", name="chart_risk")
+def risk(request: Request, market: str = "") -> Response:
+    """Accuracy over coverage."""
+    text = "A line that falls from left to right: the model knows when it knows."
+    return _curves(request, market, figures.risk_figure, text)
+
+
+@router.get("/reliability", name="chart_reliability")
+def reliability(request: Request, market: str = "") -> Response:
+    """Probabilities given against what happened."""
+    text = "Points on the dotted diagonal: probabilities mean what they say."
+    return _curves(request, market, figures.reliability_figure, text)
+
+
+@router.get("/decisions", name="chart_decisions")
+def decisions(request: Request) -> Response:
+    """Loss differences of judged versions."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        told = promotions.events(read_registry(view.paths))
+        if not any(event.is_compared for event in told):
+            raise Refused("No version has been compared with another yet.")
+        text = "Left of zero is better; the whole interval has to lie there to be promoted."
+        return figures.differences_figure(told[:40]), text
+
+    return answer(work, refused=200)
+
+
+@router.get("/trial", name="chart_trial")
+def trial(request: Request) -> Response:
+    """The evidence of champion and challenger."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        found = promotions.trial(view.paths, read_registry(view.paths))
+        if found is None:
+            raise Refused("There is no challenger in trial now.")
+        text = (
+            f"Version {found.challenger} against {found.champion}: {len(found.days)} sessions in "
+            f"{found.nights} nights, e-value {found.e_value:.3g} of {promotions.PROOF:.0f} needed."
+        )
+        return figures.trial_figure(found, []), text
+
+    return answer(work, refused=200)
+
+
+def _window(
+    request: Request, market: str, symbol: str, draw: Callable[[Any], dict[str, Any]]
+) -> Response:
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        chosen = view.choose(market, symbol, needs_symbol=True)
+        settings = view.settings(chosen.market)
+        window = newest_window(
+            view.paths, chosen.market, settings, chosen.symbol or "", view.night
+        )
+        text = f"{len(window.times)} bars to {window.times[-1]:%Y-%m-%d %H:%M} UTC."
+        return draw(window), text
+
+    return answer(work)
+
+
+def _curves(
+    request: Request, market: str, draw: Callable[[Any], dict[str, Any]], text: str
+) -> Response:
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        chosen = view.choose(market).market if market else None
+        return draw(curves(view.paths, chosen)), text
+
+    return answer(work)
+
+
+def _scored(view: View, gate: str) -> str:
+    """Return the variant of a gate; the rule's own file is that of the variant it gates."""
+    return "moe_rule" if gate == "rule" else gate

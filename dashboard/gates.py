@@ -1,0 +1,229 @@
+"""Who is asked: gate probabilities over time, the load of each expert, and two alarms.
+
+- The gate of a trained variant is known where the night scored it: on validation and test windows.
+  The rule's verdict is known at every bar, from the fingerprints.
+- Load is the share of the top-2 places that an expert takes; an expert below half a per cent of its
+  modality's places is called dead.
+- Drift compares what the gate does lately with what it did before: total variation between the mean
+  weights of validation windows and those of the newest fifth of the test windows.
+"""
+
+import datetime as dt
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from atlas.catalogue import CATALOGUE, EXPERT_IDS
+from atlas.errors import DataError
+from dashboard.reading import columns, footer, stored
+from dashboard.series import Shares, mean_shares
+from pipelines.paths import Paths
+
+__all__ = [
+    "DEAD",
+    "DRIFT",
+    "GATES",
+    "Alarm",
+    "Loads",
+    "active_experts",
+    "alarms",
+    "gate_columns",
+    "gate_shares",
+    "loads",
+    "predictions",
+]
+
+GATES = ("moe_mlp", "moe_rule", "rule")
+DEAD = 0.005
+DRIFT = 0.25
+_NEWEST = 0.2
+
+Floats = NDArray[np.float64]
+
+
+class Loads(NamedTuple):
+    """Share of the top-2 places, (markets, experts), on test windows; rows sum to 1."""
+
+    markets: tuple[str, ...]
+    experts: tuple[str, ...]
+    values: Floats
+
+
+class Alarm(NamedTuple):
+    """Something about the gate that a person should look at."""
+
+    kind: str
+    subject: str
+    text: str
+
+
+def gate_shares(
+    paths: Paths,
+    gate: str,
+    market: str,
+    symbol: str | None,
+    first: dt.date | None,
+    last: dt.date | None,
+) -> tuple[tuple[str, ...], Shares]:
+    """Return the experts and their mean weight over time, for a market or one symbol of it.
+
+    Raises:
+        DataError: there is nothing of that market, symbol and time.
+    """
+    if gate == "rule":
+        experts, times, values = _verdicts(paths, market, symbol)
+    else:
+        experts, rows = predictions(paths, gate, market, symbol)
+        times, values = rows["timestamp"], rows[gate_columns(experts)].to_numpy(float)
+    keep = np.ones(len(times), bool)
+    if first is not None:
+        keep &= (times >= pd.Timestamp(first, tz="UTC")).to_numpy()
+    if last is not None:
+        keep &= (times < pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)).to_numpy()
+    if not keep.any():
+        what = f"{market}/{symbol}" if symbol else market
+        raise DataError(f"{what}: this gate has nothing between these dates: widen the range")
+    return experts, mean_shares(times[keep], values[keep])
+
+
+def predictions(
+    paths: Paths, variant: str, market: str, symbol: str | None = None
+) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Return a variant's experts and its windows of a market: timestamp, split, gate_<expert>.
+
+    Raises:
+        DataError: the variant has no predictions, or none of that market or symbol.
+    """
+    path = paths.model(variant) / "predictions.parquet"
+    names = footer(path).schema.names
+    experts = tuple(name for name in EXPERT_IDS if f"gate_{name}" in names)
+    if not experts:
+        raise DataError(f"{variant} has no gate: choose moe_mlp, moe_rule or the rule")
+    filters: list[Any] = [("market", "==", market)]
+    filters += [("symbol", "==", symbol)] if symbol else []
+    wanted = ["timestamp", "split", *gate_columns(experts)]
+
+    def read() -> pd.DataFrame:
+        return columns(path, wanted, filters=filters)
+
+    rows = stored([path], ("gate", market, symbol), read)
+    if rows.empty:
+        what = f"{market}/{symbol}" if symbol else market
+        raise DataError(f"{what}: the last night scored no window of it")
+    return experts, rows
+
+
+def gate_columns(experts: tuple[str, ...]) -> list[str]:
+    """Return the names that experts' weights have in a file of predictions."""
+    return [f"gate_{name}" for name in experts]
+
+
+def loads(paths: Paths, variant: str, markets: tuple[str, ...]) -> Loads:
+    """Return each expert's share of the top-2 places by market, on test windows.
+
+    Raises:
+        DataError: the variant has no predictions.
+    """
+    path = paths.model(variant) / "predictions.parquet"
+    experts = tuple(name for name in EXPERT_IDS if f"gate_{name}" in footer(path).schema.names)
+
+    def read() -> Loads:
+        wanted = ["market", *gate_columns(experts)]
+        rows = columns(path, wanted, filters=[("split", "==", "test")])
+        there = tuple(name for name in markets if (rows["market"] == name).any())
+        values = [
+            _top_two(rows.loc[rows["market"] == name, wanted[1:]].to_numpy(float)) for name in there
+        ]
+        return Loads(there, experts, np.array(values).reshape(len(there), len(experts)))
+
+    return stored([path], ("loads", markets), read)
+
+
+def active_experts(paths: Paths, variant: str, market: str) -> list[tuple[str, float]]:
+    """Return the experts of a market's newest session and their mean weights, heaviest first.
+
+    Raises:
+        DataError: there are no predictions of it.
+    """
+    experts, rows = predictions(paths, variant, market)
+    newest = rows[rows["timestamp"] >= rows["timestamp"].max().normalize()]
+    means = newest[gate_columns(experts)].to_numpy(float).mean(axis=0)
+    order = np.argsort(-means)
+    return [(experts[k], float(means[k])) for k in order if means[k] > 0]
+
+
+def alarms(paths: Paths, variant: str, markets: tuple[str, ...]) -> list[Alarm]:
+    """Return dead experts of all markets together, and markets whose gate has drifted.
+
+    Raises:
+        DataError: the variant has no predictions.
+    """
+    return [*_dead(loads(paths, variant, markets)), *_drifted(paths, variant, markets)]
+
+
+def _dead(found: Loads) -> list[Alarm]:
+    dead = []
+    for modality in ("chart", "surface"):
+        own = {spec.id for spec in CATALOGUE if spec.modality == modality}
+        serving = [k for k, name in enumerate(found.experts) if name in own]
+        rows = found.values[found.values[:, serving].sum(axis=1) > 0.5]
+        if not len(rows):
+            continue
+        for k in serving:
+            share = float(rows[:, k].mean())
+            if share < DEAD:
+                text = f"takes {share:.2%} of the top-2 places of {modality} windows"
+                dead.append(Alarm("dead expert", found.experts[k], text))
+    return dead
+
+
+def _drifted(paths: Paths, variant: str, markets: tuple[str, ...]) -> list[Alarm]:
+    drifted = []
+    for market in markets:
+        try:
+            experts, rows = predictions(paths, variant, market)
+        except DataError:
+            continue
+        values = rows[gate_columns(experts)].to_numpy(float)
+        is_test = (rows["split"] == "test").to_numpy()
+        if not is_test.any() or is_test.all():
+            continue
+        line = rows["timestamp"][is_test].quantile(1 - _NEWEST)
+        newest = is_test & (rows["timestamp"] >= line).to_numpy()
+        moved = values[newest].mean(axis=0) - values[~is_test].mean(axis=0)
+        distance = float(np.abs(moved).sum() / 2)
+        if distance > DRIFT:
+            more = experts[int(np.argmax(moved))]
+            text = f"{distance:.0%} of the gate's weight has moved since validation, most to {more}"
+            drifted.append(Alarm("gate drift", market, text))
+    return drifted
+
+
+def _verdicts(
+    paths: Paths, market: str, symbol: str | None
+) -> tuple[tuple[str, ...], "pd.Series[pd.Timestamp]", Floats]:
+    path = paths.fingerprints(market)
+    filters = [("symbol", "==", symbol)] if symbol else None
+
+    def read() -> pd.DataFrame:
+        return columns(path, ["timestamp", "rule"], filters=filters)
+
+    rows = stored([path], ("rule", symbol), read)
+    if rows.empty:
+        raise DataError(f"{market}/{symbol}: the last night has no fingerprint of it")
+    verdicts = rows["rule"]
+    experts = tuple(name for name in EXPERT_IDS if name in set(verdicts.cat.categories))
+    values = np.stack([(verdicts == name).to_numpy(float) for name in experts], axis=1)
+    return experts, rows["timestamp"], values
+
+
+def _top_two(weights: Floats) -> Floats:
+    """Return each column's share of the two largest places of every row; zeros take none."""
+    chosen = np.argsort(-weights, axis=1)[:, :2]
+    taken = np.zeros_like(weights)
+    np.put_along_axis(taken, chosen, np.take_along_axis(weights, chosen, 1) > 0, axis=1)
+    total = taken.sum()
+    found: Floats = taken.sum(axis=0) / total if total else taken.sum(axis=0)
+    return found

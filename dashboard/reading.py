@@ -1,0 +1,183 @@
+"""Open what a home holds: columns of Parquet, JSON, SQLite; never the whole of a large file.
+
+- Whatever is missing or broken becomes an `AtlasError` whose text is shown in place of the figure,
+  so that one bad file never takes the page down.
+- Results are kept by path, size and time of change: a page that is asked for again reads nothing.
+- SQLite is opened in its read-only mode: a look at a registry can neither make nor lock one.
+"""
+
+import json
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atlas.errors import AtlasError, DataError, HomeError
+
+__all__ = ["FORM_ERRORS", "UNEXPECTED", "Panel", "attempt", "columns", "footer", "json_list", "json_of", "rows_of", "stored"]
+
+FORM_ERRORS = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
+UNEXPECTED = "A file of this home has another form than expected: run the night again"
+KEPT = 64  # results; each is a few hundred kilobytes at most
+_T = TypeVar("_T")
+_results: OrderedDict[Hashable, Any] = OrderedDict()
+_lock = threading.Lock()
+
+
+class Panel(NamedTuple):
+    """A part of a page: its value, or the notice that stands there instead."""
+
+    value: Any
+    notice: str
+
+
+def attempt(work: Callable[..., Any], *arguments: Any) -> Panel:
+    """Do `work`; what it raises on purpose, or a malformed file, becomes the panel's notice."""
+    try:
+        return Panel(work(*arguments), "")
+    except AtlasError as error:
+        return Panel(None, str(error))
+    except FORM_ERRORS as error:
+        return Panel(None, f"{UNEXPECTED} ({type(error).__name__}: {error})")
+
+
+def stored(files: Sequence[Path], key: Hashable, work: Callable[[], _T]) -> _T:
+    """Return what `work` returned for these files and this key, as long as no file changes."""
+    marks = tuple((str(path), *_mark(path)) for path in files)
+    whole = (marks, key)
+    with _lock:
+        if whole in _results:
+            _results.move_to_end(whole)
+            known: _T = _results[whole]
+            return known
+    found = work()
+    with _lock:
+        _results[whole] = found
+        while len(_results) > KEPT:
+            _results.popitem(last=False)
+    return found
+
+
+def columns(
+    path: Path, names: Sequence[str], *, filters: Sequence[Any] | None = None
+) -> pd.DataFrame:
+    """Read some columns of a Parquet file, and only the rows that the filters keep.
+
+    Raises:
+        DataError: the file is missing or broken, or lacks a column; it says what to do.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no {path.name} yet ({path}): run a night first, make nightly")
+    try:
+        table = pq.read_table(
+            path,
+            columns=list(names),
+            filters=list(filters) if filters else None,
+            use_threads=False,
+        )
+        frame: pd.DataFrame = _categories(table).to_pandas()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DataError(_broken(path, error)) from None
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}: run the night again")
+    return frame
+
+
+def footer(path: Path) -> Any:
+    """Return a Parquet file's metadata without reading a row.
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no {path.name} yet ({path}): run a night first, make nightly")
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(_broken(path, error)) from None
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one if there is no such file.
+
+    Raises:
+        DataError: the file is no JSON object.
+    """
+    found = _json(path)
+    if found is not None and not isinstance(found, dict):
+        raise DataError(f"{path}: expected a JSON object; got {type(found).__name__}: {_AGAIN}")
+    return found or {}
+
+
+def json_list(path: Path) -> list[dict[str, Any]]:
+    """Return a JSON list of objects; an empty one if there is no such file.
+
+    Raises:
+        DataError: the file is no such list.
+    """
+    found = _json(path)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise DataError(f"{path}: expected a JSON list of objects: {_AGAIN}")
+    return found
+
+
+def rows_of(database: Path, question: str, values: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
+    """Ask a SQLite database, opened read-only.
+
+    Raises:
+        HomeError: there is no such database, or it cannot be read.
+    """
+    if not database.is_file():
+        raise HomeError(f"There is no {database.name} yet ({database})")
+    try:
+        address = f"{database.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(question, list(values))]
+    except sqlite3.Error as error:
+        raise HomeError(
+            f"{database} cannot be read ({error}): put a copy in its place; make doctor says more"
+        ) from None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(_broken(path, error)) from None
+
+
+_AGAIN = "remove it and run the night again"
+
+
+def _broken(path: Path, error: Exception) -> str:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{path} cannot be read ({first[:160]}): {_AGAIN}"
+
+
+def _categories(table: pa.Table) -> pa.Table:
+    """Turn texts into dictionaries: a million symbol names are twenty."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode())
+    return table
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)

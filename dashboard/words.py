@@ -1,0 +1,49 @@
+"""The words that a newcomer may not know, each explained in a sentence."""
+
+__all__ = ["WORDS"]
+
+WORDS: dict[str, str] = {
+    "expert": "One of the small networks of the mixture, made for one kind of market.",
+    "gate": "The part of the model that looks at a market's fingerprint and decides which experts"
+    " are asked, and how much each counts.",
+    "fingerprint": "Eleven statistics of a market at a bar: volatility, trend strength, spread and"
+    " so on. The gate sees nothing else of the data.",
+    "champion": "The version of the model in office: what programs get when they ask for a"
+    " probability.",
+    "challenger": "A newer version in trial: scored every night against the champion on data that"
+    " neither has seen.",
+    "base rate": "How often one is right who always says the more frequent direction. A model is"
+    " worth something only above it.",
+    "interval": "The range in which the true figure lies with the confidence given; from resampled"
+    " sessions.",
+    "seed": "What the design that ATLAS grew from claimed for this market: a hypothesis, not a"
+    " result.",
+    "night": "One run of the pipeline, named by the midnight (UTC) up to which bars are known.",
+    "stage": "One step of a night, from ingest (fetch bars) to promote (decide who is champion).",
+    "load": "The share of the places that an expert takes when the two heaviest experts of each"
+    " window are asked.",
+    "dead expert": "An expert that the gate asks in less than half a per cent of its windows.",
+    "gate drift": "The gate now asks other experts than it did when the model was chosen.",
+    "e-value": "Evidence against the champion that may be looked at every night. At 20 the"
+    " challenger takes over; a mistake then has at most 5 % chance.",
+    "log-loss": "How surprised the model is by what happens, in nats; lower is better, and an even"
+    " coin has 0.693.",
+    "lift": "Of what can be known about the next move, the share that the model found; known only"
+    " for simulated markets.",
+    "risk and coverage": "Accuracy when only the surest windows are answered. It should be highest"
+    " on the left.",
+    "reliability": "Whether probabilities mean what they say: of the windows given 60 %, 60 % should"
+    " go up.",
+    "by chance": "How often a random walk, or an ordinary bar of this market, would show the same.",
+    "vol30": "Volatility per day over the last 30 sessions; 0.02 is 2 % a day.",
+    "trend_r2": "How well a straight line fits the last 30 closes; 1 is a perfect trend.",
+    "trend_r2_null": "The chance that a random walk shows a weaker trend than this.",
+    "hurst": "Whether moves tend to go on (above 0.5) or to turn back (below).",
+    "hurst_null": "The chance that a random walk shows a lower Hurst exponent than this.",
+    "spread": "Difference of ask and bid as a fraction of the price.",
+    "volume_z": "Volume against its last 30 bars, in standard deviations.",
+    "turnover_z": "Money traded against its last 30 bars, in standard deviations.",
+    "atr": "The usual range of a bar as a fraction of the price.",
+    "kurtosis": "How heavy the tails of the last 30 returns are; 3 is normal.",
+    "skew_iv": "Implied volatility of puts less that of calls, in vol points.",
+}
