@@ -13,7 +13,7 @@ PYTHON := .venv/bin/python
 ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 AT := $(if $(HOME_DIR),--home "$(HOME_DIR)") $(if $(PARAMS),--params "$(PARAMS)")
 NIGHT := $(AT) $(if $(SOURCE),--source "$(SOURCE)") $(if $(DATA),--data "$(DATA)") $(if $(AS_OF),--as-of "$(AS_OF)")
-PORTS := --airflow-port $(AIRFLOW_PORT) --mlflow-port $(MLFLOW_PORT)
+PORTS := --airflow-port $(AIRFLOW_PORT) --mlflow-port $(MLFLOW_PORT) --dashboard-port $(DASHBOARD_PORT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup nightly benchmark data repro up down doctor test test-services lint clean
@@ -36,7 +36,7 @@ data: setup  ## write the simulated markets and record them in data.dvc
 repro: setup  ## reproduce validate, fingerprint, train and benchmark with DVC
 	@$(ENV) dvc repro
 
-up: setup  ## start Airflow and MLflow on 127.0.0.1 and leave them running
+up: setup  ## start Airflow, MLflow and the dashboard on 127.0.0.1 and leave them running
 	@$(ENV) $(PYTHON) -m services up $(AT) $(PORTS)
 
 down: setup  ## stop what `make up` started

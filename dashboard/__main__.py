@@ -16,7 +16,7 @@ import typer
 import uvicorn
 
 from atlas.errors import AtlasError, ConfigError
-from dashboard.access import LOOPBACK, local_only, read_token, token_needed
+from dashboard.access import LOOPBACK, Check, local_only, read_token, token_needed
 from dashboard.app import create_app
 from dashboard.view import View
 from pipelines.paths import PROJECT, Paths
@@ -37,7 +37,8 @@ def serve(
     """Show what the last night found; reads the home and writes nothing in it."""
     _stay_small()
     view = View(_home(home), (params or PROJECT / "params.yaml").expanduser().resolve())
-    check, where = local_only, f"http://{host}:{port}"
+    check: Check = local_only
+    where = f"http://{host}:{port}"
     if host not in LOOPBACK or token_file is not None:
         token, place = read_token(token_file, view.paths.var / "dashboard" / "token")
         check = token_needed(token)

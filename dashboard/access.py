@@ -145,8 +145,8 @@ def _plain() -> Response:
 _WRONG = '<p role="alert">That is not the token.</p>'
 _FORM = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ATLAS: log in</title>
 <meta name="viewport" content="width=device-width"><style>
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;display:grid;place-items:center;
-min-height:90vh;margin:0}form{max-width:22rem;padding:1.5rem;display:grid;gap:.75rem}
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;display:grid;
+place-items:center;min-height:90vh;margin:0}form{max-width:22rem;padding:1.5rem;display:grid;gap:.75rem}
 input,button{font:inherit;padding:.6rem .8rem;border-radius:8px;border:1px solid #8886}
 button{background:#0059a8;color:#fff;border:0;cursor:pointer}</style></head><body>
 <form method="post" action="login"><h1>ATLAS</h1><!--note-->

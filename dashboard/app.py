@@ -22,7 +22,7 @@ from atlas.errors import AtlasError
 from dashboard import charts, pages
 from dashboard.access import Check, Guard
 from dashboard.reading import attempt
-from dashboard.view import Refused, View
+from dashboard.view import AddressError, View
 
 __all__ = ["create_app", "warm"]
 
@@ -38,7 +38,7 @@ def create_app(view: View, check: Check) -> FastAPI:
     app.include_router(charts.router)
     app.add_api_route("/static/{name}", _static, methods=["GET"], name="static")
     app.add_middleware(Guard, check=check)
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(AddressError, _refused)
     app.add_exception_handler(AtlasError, _failed)
     app.add_exception_handler(HTTPException, _not_there)
     app.add_exception_handler(RequestValidationError, _not_understood)

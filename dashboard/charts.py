@@ -13,8 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
-from atlas.errors import AtlasError
-from dashboard import figures, promotions
+from atlas.errors import AtlasError, DataError
+from dashboard import evidence, figures, promotions
 from dashboard.gates import gate_shares, loads
 from dashboard.reading import FORM_ERRORS, UNEXPECTED
 from dashboard.registry import read_registry
@@ -25,7 +25,7 @@ from dashboard.symbols import (
     newest_window,
     price_history,
 )
-from dashboard.view import Refused, View
+from dashboard.view import AddressError, Choice, View
 
 __all__ = ["router"]
 
@@ -42,7 +42,7 @@ def answer(work: Callable[[], Made], *, refused: int = 400) -> Response:
     """
     try:
         figure, summary = work()
-    except Refused as error:
+    except AddressError as error:
         return JSONResponse({"notice": str(error)}, refused)
     except AtlasError as error:
         return JSONResponse({"notice": str(error)})
@@ -75,7 +75,7 @@ def gate(
             )
         except AtlasError as error:
             price, said = pd.Series(dtype=float), f"no price: {error}"
-        means = shares.values.mean(axis=0)
+        means = shares.means.mean(axis=0)
         order = np.argsort(-means)[:2]
         top = " and ".join(f"{experts[k]} {means[k]:.0%}" for k in order if means[k] > 0)
         span = f"{shares.times[0]:%Y-%m-%d} to {shares.times[-1]:%Y-%m-%d}"
@@ -92,7 +92,7 @@ def load(request: Request, gate: str = "") -> Response:
 
     def work() -> Made:
         variant = view.choose(gate=gate).gate
-        found = loads(view.paths, _scored(view, variant), tuple(view.config.markets))
+        found = loads(view.paths, _scored(variant), tuple(view.config.markets))
         text = "Per cent of the top-2 places that each expert takes on test windows."
         return figures.load_figure(found), text
 
@@ -121,8 +121,8 @@ def history(
     def work() -> Made:
         chosen = view.choose(market, symbol, needs_symbol=True)
         if column not in FINGERPRINT_COLUMNS:
-            raise Refused(f"There is no column {column!r}; choose one of the eleven.")
-        rows = fingerprint_history(view.paths, chosen.market, chosen.symbol or "")
+            raise AddressError(f"There is no column {column!r}; choose one of the eleven.")
+        rows = fingerprint_history(view.paths, chosen.market, _symbol(chosen))
         known = rows[column].notna().mean()
         return (
             figures.fingerprint_figure(rows, column),
@@ -139,10 +139,11 @@ def scored(request: Request, market: str = "", symbol: str = "", gate: str = "")
 
     def work() -> Made:
         chosen = view.choose(market, symbol, gate, needs_symbol=True)
-        variant = _scored(view, chosen.gate)
-        rows = answers(view.paths, variant, chosen.market, chosen.symbol or "")
+        variant = _scored(chosen.gate)
+        rows = answers(view.paths, variant, chosen.market, _symbol(chosen))
         right = ((rows["probability"] > 0.5) == (rows["y"] > 0.5)).mean()
         summary = f"{variant}: {len(rows):,} windows of validation and test, {right:.1%} right."
+        summary += " Below: predicted volatility, and what it was, gray."
         return figures.answers_figure(rows), summary
 
     return answer(work)
@@ -152,14 +153,14 @@ def scored(request: Request, market: str = "", symbol: str = "", gate: str = "")
 def risk(request: Request, market: str = "") -> Response:
     """Accuracy over coverage."""
     text = "A line that falls from left to right: the model knows when it knows."
-    return _curves(request, market, figures.risk_figure, text)
+    return _curves(request, market, evidence.risk_figure, text)
 
 
 @router.get("/reliability", name="chart_reliability")
 def reliability(request: Request, market: str = "") -> Response:
     """Probabilities given against what happened."""
     text = "Points on the dotted diagonal: probabilities mean what they say."
-    return _curves(request, market, figures.reliability_figure, text)
+    return _curves(request, market, evidence.reliability_figure, text)
 
 
 @router.get("/decisions", name="chart_decisions")
@@ -170,9 +171,9 @@ def decisions(request: Request) -> Response:
     def work() -> Made:
         told = promotions.events(read_registry(view.paths))
         if not any(event.is_compared for event in told):
-            raise Refused("No version has been compared with another yet.")
+            raise AddressError("No version has been compared with another yet.")
         text = "Left of zero is better; the whole interval has to lie there to be promoted."
-        return figures.differences_figure(told[:40]), text
+        return evidence.differences_figure(told[:40]), text
 
     return answer(work, refused=200)
 
@@ -185,12 +186,12 @@ def trial(request: Request) -> Response:
     def work() -> Made:
         found = promotions.trial(view.paths, read_registry(view.paths))
         if found is None:
-            raise Refused("There is no challenger in trial now.")
+            raise AddressError("There is no challenger in trial now.")
         text = (
             f"Version {found.challenger} against {found.champion}: {len(found.days)} sessions in "
             f"{found.nights} nights, e-value {found.e_value:.3g} of {promotions.PROOF:.0f} needed."
         )
-        return figures.trial_figure(found, []), text
+        return evidence.trial_figure(found, []), text
 
     return answer(work, refused=200)
 
@@ -203,9 +204,7 @@ def _window(
     def work() -> Made:
         chosen = view.choose(market, symbol, needs_symbol=True)
         settings = view.settings(chosen.market)
-        window = newest_window(
-            view.paths, chosen.market, settings, chosen.symbol or "", view.night
-        )
+        window = newest_window(view.paths, chosen.market, settings, _symbol(chosen), view.night)
         text = f"{len(window.times)} bars to {window.times[-1]:%Y-%m-%d %H:%M} UTC."
         return draw(window), text
 
@@ -224,6 +223,12 @@ def _curves(
     return answer(work)
 
 
-def _scored(view: View, gate: str) -> str:
+def _symbol(chosen: Choice) -> str:
+    if chosen.symbol is None:
+        raise DataError(f"{chosen.market}: the store holds no symbol: run make nightly")
+    return chosen.symbol
+
+
+def _scored(gate: str) -> str:
     """Return the variant of a gate; the rule's own file is that of the variant it gates."""
     return "moe_rule" if gate == "rule" else gate

@@ -7,7 +7,7 @@ other series name a role (`ink`, `muted`, `accent`, …) that the theme gives it
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,32 +15,22 @@ import pandas as pd
 
 from dashboard.experts import color
 from dashboard.gates import Loads
-from dashboard.promotions import PROOF, Event, Trial, running_mean
-from dashboard.scores import Curves
 from dashboard.series import Shares, iso, last_values
 from dashboard.symbols import Window
 
 __all__ = [
+    "Figure",
     "answers_figure",
     "candle_figure",
-    "differences_figure",
     "fingerprint_figure",
+    "floats",
     "gate_figure",
     "image_figure",
+    "level",
     "load_figure",
-    "reliability_figure",
-    "risk_figure",
-    "trial_figure",
 ]
 
 Figure = dict[str, Any]
-MODEL_COLORS: Mapping[str, str] = {  # of Okabe and Ito, and dashes beside, so that none needs color
-    "moe_mlp": "#0072B2",
-    "moe_rule": "#E69F00",
-    "cnn": "#009E73",
-    "lightgbm": "#CC79A7",
-}
-_DASHES = {"moe_mlp": "solid", "moe_rule": "dash", "cnn": "dot", "lightgbm": "dashdot"}
 _TIME = "%{x|%Y-%m-%d %H:%M}"
 
 
@@ -51,7 +41,7 @@ def gate_figure(
     times = iso(shares.times)
     data: list[Figure] = []
     if len(price):
-        inside = price[shares.times[0] : shares.times[-1]]  # type: ignore[misc]
+        inside = price[shares.times[0] : shares.times[-1]]
         thin = last_values(inside if len(inside) > 1 else price.iloc[-2:], 600)
         data.append(
             {
@@ -59,7 +49,7 @@ def gate_figure(
                 "mode": "lines",
                 "name": "price",
                 "x": iso(pd.DatetimeIndex(thin.index)),
-                "y": _floats(thin.to_numpy()),
+                "y": floats(thin.to_numpy()),
                 "yaxis": "y2",
                 "line": {"width": 1.4, "color": "role:ink"},
                 "showlegend": False,
@@ -67,7 +57,7 @@ def gate_figure(
             }
         )
     for place, name in enumerate(experts):
-        column = shares.values[:, place]
+        column = shares.means[:, place]
         if not (column > 0).any():
             continue
         data.append(
@@ -76,7 +66,7 @@ def gate_figure(
                 "mode": "lines",
                 "name": html.escape(name),
                 "x": times,
-                "y": _floats(column),
+                "y": floats(column),
                 "stackgroup": "gate",
                 "fillcolor": color(name),
                 "line": {"width": 0.5, "color": color(name)},
@@ -95,12 +85,12 @@ def gate_figure(
 
 def load_figure(found: Loads) -> Figure:
     """Draw the load of every expert in every market as a heat map with its numbers."""
-    text = [[f"{100 * value:.0f}" if value else "·" for value in row] for row in found.values]
+    text = [[f"{100 * value:.0f}" if value else "·" for value in row] for row in found.shares]
     return {
         "data": [
             {
                 "type": "heatmap",
-                "z": [_floats(row) for row in found.values],
+                "z": [floats(row) for row in found.shares],
                 "x": list(found.experts),
                 "y": list(found.markets),
                 "text": text,
@@ -132,7 +122,7 @@ def candle_figure(window: Window) -> Figure:
                 "mode": "lines",
                 "name": name,
                 "x": times,
-                "y": _floats(values),
+                "y": floats(values),
                 "line": {"color": shade, "width": 1.8},
                 "hovertemplate": f"{_TIME}<br>{name} %{{y:.4f}}<extra></extra>",
             }
@@ -145,7 +135,7 @@ def candle_figure(window: Window) -> Figure:
     candles = {
         "type": "candlestick",
         "x": list(range(1, len(times) + 1)),
-        **{name: _floats(window.lines[name]) for name in ("open", "high", "low", "close")},
+        **{name: floats(window.lines[name]) for name in ("open", "high", "low", "close")},
         "text": [time.replace("T", " ") for time in times],
         "increasing": {"line": {"color": "role:up", "width": 1}, "fillcolor": "role:up"},
         "decreasing": {"line": {"color": "role:down", "width": 1}, "fillcolor": "role:down"},
@@ -162,7 +152,8 @@ def candle_figure(window: Window) -> Figure:
 
 def image_figure(window: Window) -> Figure:
     """Draw the model's own channels, lowest price at the bottom, as four small images."""
-    data, layout = [], {"margin": {"l": 8, "r": 8, "t": 22, "b": 8}, "annotations": []}
+    data: list[Figure] = []
+    layout: Figure = {"margin": {"l": 8, "r": 8, "t": 22, "b": 8}, "annotations": []}
     for place, (name, image) in enumerate(window.channels.items()):
         end = "" if place == 0 else str(place + 1)
         row, column = divmod(place, 2)
@@ -208,7 +199,7 @@ def fingerprint_figure(history: pd.DataFrame, name: str) -> Figure:
                 "type": "scatter",
                 "mode": "lines",
                 "x": iso(pd.DatetimeIndex(thin.index)),
-                "y": _floats(thin.to_numpy()),
+                "y": floats(thin.to_numpy()),
                 "line": {"color": "role:accent", "width": 1.5},
                 "hovertemplate": f"{_TIME}<br>{name} %{{y:.4g}}<extra></extra>",
                 "showlegend": False,
@@ -228,7 +219,7 @@ def answers_figure(rows: pd.DataFrame) -> Figure:
             "mode": "lines",
             "name": "probability of up",
             "x": times,
-            "y": _floats(thin["probability"]),
+            "y": floats(thin["probability"]),
             "line": {"color": "role:accent", "width": 1.5},
             "hovertemplate": f"{_TIME}<br>up with %{{y:.1%}}<extra></extra>",
         }
@@ -236,144 +227,34 @@ def answers_figure(rows: pd.DataFrame) -> Figure:
     layout: Figure = {
         "xaxis": {"type": "date", "anchor": "y"},
         "yaxis": {"tickformat": ".0%", "title": "up", "domain": [0.5, 1] if _has(thin) else [0, 1]},
-        "shapes": [_level(0.5)],
+        "shapes": [level(0.5)],
         "showlegend": False,
     }
     if _has(thin):
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "volatility",
-                "x": times,
-                "y": _floats(thin["volatility"]),
-                "yaxis": "y2",
-                "line": {"color": "#D55E00", "width": 1.5},
-                "hovertemplate": f"{_TIME}<br>volatility %{{y:.4g}}<extra></extra>",
-            }
-        )
+        shades = {"realised": ("role:muted", 1.0), "volatility": ("#D55E00", 1.8)}
+        for name, (shade, width) in shades.items():
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": name,
+                    "x": times,
+                    "y": floats(thin[name]) if name in thin else [],
+                    "yaxis": "y2",
+                    "line": {"color": shade, "width": width},
+                    "hovertemplate": f"{_TIME}<br>{name} %{{y:.4g}}<extra></extra>",
+                }
+            )
         layout["yaxis2"] = {"domain": [0, 0.42], "title": "volatility", "rangemode": "tozero"}
     return {"data": data, "layout": layout}
-
-
-def risk_figure(found: Sequence[Curves]) -> Figure:
-    """Draw accuracy over coverage, a line a model."""
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": one.model,
-            "x": _floats(one.coverage),
-            "y": _floats(one.accuracy),
-            "line": _style(one.model),
-            "hovertemplate": f"{one.model}<br>the surest %{{x:.0%}}: %{{y:.1%}} right<extra></extra>",
-        }
-        for one in found
-    ]
-    layout = {
-        "xaxis": {"title": "share of windows answered, surest first", "tickformat": ".0%"},
-        "yaxis": {"title": "right", "tickformat": ".0%"},
-        "shapes": [_level(0.5)],
-        "legend": {"orientation": "h", "y": -0.26},
-    }
-    return {"data": data, "layout": layout}
-
-
-def reliability_figure(found: Sequence[Curves]) -> Figure:
-    """Draw the share that went up over the probability given, beside the diagonal."""
-    data: list[Figure] = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": one.model,
-            "x": _floats(one.predicted),
-            "y": _floats(one.observed),
-            "customdata": _floats(one.counts),
-            "line": _style(one.model),
-            "hovertemplate": f"{one.model}<br>given %{{x:.1%}}, up %{{y:.1%}}"
-            "<br>%{customdata:.0f} windows<extra></extra>",
-        }
-        for one in found
-    ]
-    values = np.concatenate([np.concatenate([one.predicted, one.observed]) for one in found])
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    data.append(
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": [low, high],
-            "y": [low, high],
-            "line": {"color": "role:muted", "dash": "dot", "width": 1},
-            "hoverinfo": "skip",
-            "showlegend": False,
-        }
-    )
-    layout = {
-        "xaxis": {"title": "probability given", "tickformat": ".0%"},
-        "yaxis": {"title": "share that went up", "tickformat": ".0%"},
-        "legend": {"orientation": "h", "y": -0.26},
-    }
-    return {"data": data, "layout": layout}
-
-
-def differences_figure(events: Sequence[Event]) -> Figure:
-    """Draw the loss difference of each judged version with its interval; left of 0 is better."""
-    shown = [event for event in events if event.is_compared]
-    return {
-        "data": [
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [event.difference for event in shown],
-                "y": [f"version {event.version}" for event in shown],
-                "text": [html.escape(f"against {event.rival}") for event in shown],
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [event.high - event.difference for event in shown],
-                    "arrayminus": [event.difference - event.low for event in shown],
-                    "color": "role:muted",
-                },
-                "marker": {
-                    "size": 11,
-                    "color": ["role:up" if event.promoted else "role:muted" for event in shown],
-                    "symbol": ["circle" if event.promoted else "circle-open" for event in shown],
-                },
-                "hovertemplate": "%{y} %{text}<br>log-loss %{x:+.5f}<extra></extra>",
-            }
-        ],
-        "layout": {
-            "xaxis": {"title": "log-loss less the rival's", "rangemode": "tozero", "tickformat": "+.3f"},
-            "yaxis": {"autorange": "reversed", "ticksuffix": "  ", "type": "category"},
-            "margin": {"l": 88},
-        },
-    }
-
-
-def trial_figure(found: Trial, evidence: Sequence[float]) -> Figure:
-    """Draw the pair's evidence over sessions, or the mean loss difference where none is known."""
-    values = list(evidence) or running_mean(found.differences)
-    name = "e-value" if evidence else "mean log-loss difference"
-    layout: Figure = {"xaxis": {"type": "date"}, "yaxis": {"title": name}, "shapes": [_level(0)]}
-    if evidence:
-        layout["yaxis"] |= {"type": "log", "dtick": 1}
-        layout["shapes"] = [_level(PROOF), _level(1)]
-    line = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "x": list(found.days),
-        "y": _floats(values),
-        "line": {"color": "role:accent", "width": 2},
-        "hovertemplate": f"%{{x}}<br>{name} %{{y:.4g}}<extra></extra>",
-    }
-    return {"data": [line], "layout": layout}
 
 
 def _has(rows: pd.DataFrame) -> bool:
     return "volatility" in rows and bool(rows["volatility"].notna().any())
 
 
-def _level(height: float) -> Figure:
+def level(height: float) -> Figure:
+    """Return a dotted line across the figure at a height."""
     return {
         "type": "line",
         "xref": "paper",
@@ -385,11 +266,7 @@ def _level(height: float) -> Figure:
     }
 
 
-def _style(model: str) -> Figure:
-    shade = MODEL_COLORS.get(model, "role:muted")
-    return {"color": shade, "dash": _DASHES.get(model, "solid"), "width": 2}
-
-
-def _floats(values: Iterable[Any]) -> list[float | None]:
+def floats(values: Iterable[Any]) -> list[float | None]:
+    """Return numbers as JSON has them: what is not finite is null."""
     found = (float(value) for value in values)
     return [value if math.isfinite(value) else None for value in found]

@@ -9,16 +9,19 @@
 """
 
 import datetime as dt
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from atlas.catalogue import CATALOGUE, EXPERT_IDS
 from atlas.errors import DataError
-from dashboard.reading import columns, footer, stored
-from dashboard.series import Shares, mean_shares
+from dashboard.reading import batches, columns, footer, stored
+from dashboard.series import POINTS, Shares, mean_shares
 from pipelines.paths import Paths
 
 __all__ = [
@@ -39,6 +42,8 @@ GATES = ("moe_mlp", "moe_rule", "rule")
 DEAD = 0.005
 DRIFT = 0.25
 _NEWEST = 0.2
+_DAY = pd.Timedelta(days=1)
+_NOTHING = "the gate has nothing between these dates: widen the range"
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +53,7 @@ class Loads(NamedTuple):
 
     markets: tuple[str, ...]
     experts: tuple[str, ...]
-    values: Floats
+    shares: Floats
 
 
 class Alarm(NamedTuple):
@@ -73,19 +78,17 @@ def gate_shares(
         DataError: there is nothing of that market, symbol and time.
     """
     if gate == "rule":
-        experts, times, values = _verdicts(paths, market, symbol)
-    else:
-        experts, rows = predictions(paths, gate, market, symbol)
-        times, values = rows["timestamp"], rows[gate_columns(experts)].to_numpy(float)
-    keep = np.ones(len(times), bool)
+        return _verdicts(paths, market, symbol, first, last)
+    experts, rows = predictions(paths, gate, market, symbol)
+    keep = np.ones(len(rows), bool)
     if first is not None:
-        keep &= (times >= pd.Timestamp(first, tz="UTC")).to_numpy()
+        keep &= (rows["timestamp"] >= pd.Timestamp(first, tz="UTC")).to_numpy()
     if last is not None:
-        keep &= (times < pd.Timestamp(last, tz="UTC") + pd.Timedelta(days=1)).to_numpy()
+        keep &= (rows["timestamp"] < pd.Timestamp(last, tz="UTC") + _DAY).to_numpy()
     if not keep.any():
-        what = f"{market}/{symbol}" if symbol else market
-        raise DataError(f"{what}: this gate has nothing between these dates: widen the range")
-    return experts, mean_shares(times[keep], values[keep])
+        raise DataError(f"{symbol or market}: {_NOTHING}")
+    values = rows.loc[keep, gate_columns(experts)].to_numpy(float)
+    return experts, mean_shares(rows.loc[keep, "timestamp"], values)
 
 
 def predictions(
@@ -101,12 +104,11 @@ def predictions(
     experts = tuple(name for name in EXPERT_IDS if f"gate_{name}" in names)
     if not experts:
         raise DataError(f"{variant} has no gate: choose moe_mlp, moe_rule or the rule")
-    filters: list[Any] = [("market", "==", market)]
-    filters += [("symbol", "==", symbol)] if symbol else []
+    equal = {"market": market} | ({"symbol": symbol} if symbol else {})
     wanted = ["timestamp", "split", *gate_columns(experts)]
 
     def read() -> pd.DataFrame:
-        return columns(path, wanted, filters=filters)
+        return columns(path, wanted, equal=equal)
 
     rows = stored([path], ("gate", market, symbol), read)
     if rows.empty:
@@ -131,7 +133,7 @@ def loads(paths: Paths, variant: str, markets: tuple[str, ...]) -> Loads:
 
     def read() -> Loads:
         wanted = ["market", *gate_columns(experts)]
-        rows = columns(path, wanted, filters=[("split", "==", "test")])
+        rows = columns(path, wanted, equal={"split": "test"})
         there = tuple(name for name in markets if (rows["market"] == name).any())
         values = [
             _top_two(rows.loc[rows["market"] == name, wanted[1:]].to_numpy(float)) for name in there
@@ -168,7 +170,7 @@ def _dead(found: Loads) -> list[Alarm]:
     for modality in ("chart", "surface"):
         own = {spec.id for spec in CATALOGUE if spec.modality == modality}
         serving = [k for k, name in enumerate(found.experts) if name in own]
-        rows = found.values[found.values[:, serving].sum(axis=1) > 0.5]
+        rows = found.shares[found.shares[:, serving].sum(axis=1) > 0.5]
         if not len(rows):
             continue
         for k in serving:
@@ -202,21 +204,50 @@ def _drifted(paths: Paths, variant: str, markets: tuple[str, ...]) -> list[Alarm
 
 
 def _verdicts(
-    paths: Paths, market: str, symbol: str | None
-) -> tuple[tuple[str, ...], "pd.Series[pd.Timestamp]", Floats]:
+    paths: Paths, market: str, symbol: str | None, first: dt.date | None, last: dt.date | None
+) -> tuple[tuple[str, ...], Shares]:
+    """Count the rule's verdicts in equally long spans of time, piece by piece of the file."""
     path = paths.fingerprints(market)
-    filters = [("symbol", "==", symbol)] if symbol else None
 
-    def read() -> pd.DataFrame:
-        return columns(path, ["timestamp", "rule"], filters=filters)
+    def count() -> tuple[tuple[str, ...], Shares]:
+        begin, end = _extent(path, first, last)
+        width = max(-(-(end - begin) // POINTS), 1)
+        counts = np.zeros((POINTS, len(EXPERT_IDS)))
+        equal = {"symbol": symbol} if symbol else None
+        for batch in batches(path, ["timestamp", "rule"], equal=equal):
+            times = batch.column("timestamp").cast("int64").to_numpy()
+            verdicts = pc.index_in(batch.column("rule"), pa.array(EXPERT_IDS, "large_string"))
+            codes = verdicts.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+            inside = (times >= begin) & (times < end)
+            place = (times[inside] - begin) // width * len(EXPERT_IDS) + codes[inside]
+            counts += np.bincount(place, minlength=counts.size).reshape(counts.shape)
+        there = counts.sum(axis=1) > 0
+        if not there.any():
+            raise DataError(f"{symbol or market}: {_NOTHING}")
+        starts = begin + np.flatnonzero(there) * width
+        index = pd.DatetimeIndex(starts.view("datetime64[us]")).tz_localize("UTC")
+        shares = counts[there] / counts[there].sum(axis=1, keepdims=True)
+        return EXPERT_IDS, Shares(index, shares)
 
-    rows = stored([path], ("rule", symbol), read)
-    if rows.empty:
-        raise DataError(f"{market}/{symbol}: the last night has no fingerprint of it")
-    verdicts = rows["rule"]
-    experts = tuple(name for name in EXPERT_IDS if name in set(verdicts.cat.categories))
-    values = np.stack([(verdicts == name).to_numpy(float) for name in experts], axis=1)
-    return experts, rows["timestamp"], values
+    return stored([path], ("rule", symbol, first, last), count)
+
+
+def _extent(path: Path, first: dt.date | None, last: dt.date | None) -> tuple[int, int]:
+    """Return the microseconds between which a file has rows and a range wants them."""
+    found = footer(path)
+    place = found.schema.names.index("timestamp")
+    marks = [found.row_group(k).column(place).statistics for k in range(found.num_row_groups)]
+    begin = min((pd.Timestamp(mark.min) for mark in marks), default=pd.Timestamp(0))
+    end = max((pd.Timestamp(mark.max) for mark in marks), default=pd.Timestamp(0))
+    if first is not None:
+        begin = max(begin, pd.Timestamp(first, tz="UTC"))
+    if last is not None:
+        end = min(end, pd.Timestamp(last, tz="UTC") + _DAY - pd.Timedelta("1us"))
+    return _microseconds(begin), _microseconds(end) + 1
+
+
+def _microseconds(moment: pd.Timestamp) -> int:
+    return int(moment.value // 1_000)  # value counts nanoseconds, whatever the unit
 
 
 def _top_two(weights: Floats) -> Floats:

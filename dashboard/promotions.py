@@ -58,7 +58,7 @@ class Office(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The pair in trial: sessions, loss differences (below 0 the challenger is better), evidence."""
+    """The pair in trial: sessions, loss differences (below 0: challenger better), evidence."""
 
     champion: str
     challenger: str

@@ -10,21 +10,35 @@ import json
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from atlas.errors import AtlasError, DataError, HomeError
 
-__all__ = ["FORM_ERRORS", "UNEXPECTED", "Panel", "attempt", "columns", "footer", "json_list", "json_of", "rows_of", "stored"]
+__all__ = [
+    "FORM_ERRORS",
+    "UNEXPECTED",
+    "Panel",
+    "attempt",
+    "batches",
+    "columns",
+    "footer",
+    "json_list",
+    "json_of",
+    "rows_of",
+    "stored",
+]
 
 FORM_ERRORS = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
 UNEXPECTED = "A file of this home has another form than expected: run the night again"
+_ROWS = 65_536  # of a piece
 KEPT = 64  # results; each is a few hundred kilobytes at most
 _T = TypeVar("_T")
 _results: OrderedDict[Hashable, Any] = OrderedDict()
@@ -66,29 +80,45 @@ def stored(files: Sequence[Path], key: Hashable, work: Callable[[], _T]) -> _T:
 
 
 def columns(
-    path: Path, names: Sequence[str], *, filters: Sequence[Any] | None = None
+    path: Path, names: Sequence[str], *, equal: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Read some columns of a Parquet file, and only the rows that the filters keep.
+    """Read some columns of a Parquet file, and only the rows in which others equal these texts.
 
     Raises:
         DataError: the file is missing or broken, or lacks a column; it says what to do.
     """
-    if not path.is_file():
-        raise DataError(f"There is no {path.name} yet ({path}): run a night first, make nightly")
-    try:
-        table = pq.read_table(
-            path,
-            columns=list(names),
-            filters=list(filters) if filters else None,
-            use_threads=False,
-        )
-        frame: pd.DataFrame = _categories(table).to_pandas()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(_broken(path, error)) from None
-    missing = [name for name in names if name not in frame.columns]
+    parts = list(batches(path, names, equal=equal))
+    if not parts:
+        none = footer(path).schema.to_arrow_schema().empty_table().select(list(names))
+        return pd.DataFrame(none.to_pandas())
+    frame: pd.DataFrame = _categories(pa.Table.from_batches(parts)).to_pandas()
+    return frame
+
+
+def batches(
+    path: Path, names: Sequence[str], *, equal: Mapping[str, str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Give the rows of `columns` piece by piece: a large file is never whole in memory.
+
+    Raises:
+        DataError: as `columns`.
+    """
+    equal = equal or {}
+    metadata = footer(path)
+    wanted = [*names, *(name for name in equal if name not in names)]
+    missing = [name for name in wanted if name not in metadata.schema.names]
     if missing:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}: run the night again")
-    return frame
+    groups = [k for k in range(metadata.num_row_groups) if _may_hold(metadata.row_group(k), equal)]
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(_ROWS, groups, wanted, use_threads=False):
+                for name, value in equal.items():
+                    batch = batch.filter(pc.equal(batch.column(name), value))
+                if batch.num_rows:
+                    yield batch.select(list(names))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(_broken(path, error)) from None
 
 
 def footer(path: Path) -> Any:
@@ -138,7 +168,7 @@ def rows_of(database: Path, question: str, values: Sequence[Any] = ()) -> list[M
         HomeError: there is no such database, or it cannot be read.
     """
     if not database.is_file():
-        raise HomeError(f"There is no {database.name} yet ({database})")
+        raise HomeError(f"There is no {database.name} yet ({database}): run make nightly")
     try:
         address = f"{database.resolve().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection:
@@ -148,6 +178,18 @@ def rows_of(database: Path, question: str, values: Sequence[Any] = ()) -> list[M
         raise HomeError(
             f"{database} cannot be read ({error}): put a copy in its place; make doctor says more"
         ) from None
+
+
+def _may_hold(group: Any, equal: Mapping[str, str]) -> bool:
+    """Return whether a row group's statistics allow rows with these texts."""
+    for place in range(group.num_columns):
+        column = group.column(place)
+        value, marks = equal.get(column.path_in_schema), column.statistics
+        if value is None or marks is None or not marks.has_min_max:
+            continue
+        if not marks.min <= value <= marks.max:
+            return False
+    return True
 
 
 def _json(path: Path) -> Any:

@@ -4,7 +4,6 @@ MLflow is not imported: its client takes seconds and hundreds of megabytes, and 
 where there are none. A read-only look at four tables does neither.
 """
 
-
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -92,5 +91,3 @@ def _read(database: Path) -> Registry:
         )
     ]
     return Registry(tuple(versions))
-
-

@@ -6,6 +6,7 @@
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,10 +116,10 @@ def curves(paths: Paths, market: str | None) -> list[Curves]:
 
 
 def _rows(path: Any, market: str | None, model: str | None) -> pd.DataFrame:
-    filters: list[Any] = [("split", "==", "test")]
-    filters += [("market", "==", market)] if market else []
-    filters += [("model", "==", model)] if model else []
-    return columns(path, ["y", "probability"], filters=filters).dropna()
+    equal = {"split": "test"}
+    equal |= {"market": market} if market else {}
+    equal |= {"model": model} if model else {}
+    return columns(path, ["y", "probability"], equal=equal).dropna()
 
 
 def _curves(model: str, rows: pd.DataFrame) -> Curves | None:
@@ -141,7 +142,7 @@ def _curves(model: str, rows: pd.DataFrame) -> Curves | None:
     )
 
 
-def _line(row: dict[str, Any], fields: dict[str, str]) -> Line:
+def _line(row: Mapping[Any, Any], fields: dict[str, str]) -> Line:
     def value(field: str) -> Any:
         found = row.get(fields.get(field, field))
         if field in ("market", "model"):

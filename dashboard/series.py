@@ -18,10 +18,10 @@ Floats = NDArray[np.float64]
 
 
 class Shares(NamedTuple):
-    """Mean shares over time: `times` (N,), `values` (N, K), each row the mean of its bucket."""
+    """Mean shares over time: `times` (N,), `means` (N, K), each row the mean of its bucket."""
 
     times: pd.DatetimeIndex
-    values: Floats
+    means: Floats
 
 
 def mean_shares(times: "pd.Series[pd.Timestamp]", values: Floats, points: int = POINTS) -> Shares:

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+_VOLATILITY = {"log_rv": "realised", "log_rv_predicted": "volatility"}
 _SAMPLE = 20_000  # rows of a market that stand for all of them
 _MARKET_LINES = 12  # symbols that an index of a market is made of
 
@@ -108,7 +109,7 @@ def fingerprint_history(paths: Paths, market: str, symbol: str) -> pd.DataFrame:
     names = ["timestamp", *FINGERPRINT_COLUMNS, "vol30_short", "spread_estimated", "rule"]
 
     def read() -> pd.DataFrame:
-        return columns(path, names, filters=[("symbol", "==", symbol)])
+        return columns(path, names, equal={"symbol": symbol})
 
     rows: pd.DataFrame = stored([path], ("history", symbol), read)
     if rows.empty:
@@ -151,7 +152,8 @@ def newest_window(
 def answers(paths: Paths, variant: str, market: str, symbol: str) -> pd.DataFrame:
     """Return the windows of a symbol that a variant scored, in order of time.
 
-    Columns timestamp, split, y, probability, log_rv, volatility and gate_<expert> where it has one.
+    Columns timestamp, split, y, probability; volatility (predicted, of the market's volatility
+    horizon) with what it was, `realised`, and gate_<expert>, where it has them.
 
     Raises:
         DataError: there are none.
@@ -159,12 +161,15 @@ def answers(paths: Paths, variant: str, market: str, symbol: str) -> pd.DataFram
     path = paths.model(variant) / "predictions.parquet"
     there = footer(path).schema.names
     names = ["timestamp", "split", "y", "probability"]
-    names += [name for name in ("log_rv", "volatility", "rule") if name in there]
+    names += [name for name in ("log_rv", "log_rv_predicted") if name in there]
     names += [n for n in gate_columns(tuple(spec.id for spec in CATALOGUE)) if n in there]
 
     def read() -> pd.DataFrame:
-        filters = [("market", "==", market), ("symbol", "==", symbol)]
-        return columns(path, names, filters=filters).sort_values("timestamp", ignore_index=True)
+        equal = {"market": market, "symbol": symbol}
+        rows = columns(path, names, equal=equal).sort_values("timestamp", ignore_index=True)
+        for name in {"log_rv", "log_rv_predicted"} & set(there):
+            rows[_VOLATILITY[name]] = np.exp(rows[name] / 2)
+        return rows
 
     rows: pd.DataFrame = stored([path], ("answers", market, symbol), read)
     if rows.empty:
@@ -307,5 +312,3 @@ def _said(one: Range) -> str:
 
 def _figure(value: float) -> str:
     return "missing" if math.isnan(value) else f"{value:.4g}"
-
-

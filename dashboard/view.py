@@ -1,7 +1,7 @@
 """What every page is handed: the home, its configuration, and the few choices a URL makes.
 
-Choices are checked here, against what the home has; what does not fit is a `Refused`, which becomes
-a page of its own that says what would fit.
+Choices are checked here, against what the home has; what does not fit is an
+`AddressError`, which becomes a page of its own that says what would fit.
 """
 
 import datetime as dt
@@ -21,12 +21,13 @@ from pipelines import store
 from pipelines.night import read_config
 from pipelines.paths import Paths
 
-__all__ = ["Choice", "Refused", "View"]
+__all__ = ["AddressError", "Choice", "View"]
 
+_EMPTY = " Its store is empty: run make nightly."
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-class Refused(ConfigError):
+class AddressError(ConfigError):
     """A URL asks for what this home does not have, or for nothing that makes sense."""
 
 
@@ -95,20 +96,20 @@ class View:
         """Check what a URL says; what it leaves out is chosen.
 
         Raises:
-            Refused: it names a market, symbol, gate or date that is not one.
+            AddressError: it names a market, symbol, gate or date that is not one.
         """
         markets = list(self.config.markets)
         there = [name for name in markets if self.paths.fingerprints(name).is_file()]
         market = market or (there or markets)[0]
         if market not in markets:
-            raise Refused(f"There is no market {market!r}. This home has {', '.join(markets)}.")
+            raise AddressError(f"No market {market!r}. This home has {', '.join(markets)}.")
         gate = gate or self.variant
         if gate not in GATES:
-            raise Refused(f"There is no gate {gate!r}. Choose one of {', '.join(GATES)}.")
+            raise AddressError(f"There is no gate {gate!r}. Choose one of {', '.join(GATES)}.")
         chosen = self._symbol(market, symbol, needs_symbol=needs_symbol)
         begin, end = _date(first), _date(last)
         if begin and end and begin > end:
-            raise Refused(f"The range begins on {begin}, after it ends on {end}: swap the dates.")
+            raise AddressError(f"The range begins on {begin}, after it ends on {end}: swap them.")
         return Choice(market, chosen, gate, begin, end)
 
     def _symbol(self, market: str, symbol: str, *, needs_symbol: bool) -> str | None:
@@ -118,11 +119,11 @@ class View:
         try:
             store.symbol_name(symbol)
         except DataError as error:
-            raise Refused(str(error)) from None
+            raise AddressError(str(error)) from None
         if symbol not in names:
             near = [name for name in names if name.lower().startswith(symbol[:1].lower())][:5]
-            hint = f" It has {', '.join(near or names[:5])} and others." if names else ""
-            raise Refused(f"{market} has no symbol {symbol!r}.{hint}")
+            hint = f" It has {', '.join(near or names[:5])} and others." if names else _EMPTY
+            raise AddressError(f"{market} has no symbol {symbol!r}.{hint}")
         return symbol
 
 
@@ -134,4 +135,4 @@ def _date(text: str) -> dt.date | None:
             return dt.date.fromisoformat(text)
     except ValueError:
         pass
-    raise Refused(f"{text[:40]!r} is no date. Write it as 2026-11-20.")
+    raise AddressError(f"{text[:40]!r} is no date. Write it as 2026-11-20.")

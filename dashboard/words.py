@@ -32,8 +32,8 @@ WORDS: dict[str, str] = {
     " for simulated markets.",
     "risk and coverage": "Accuracy when only the surest windows are answered. It should be highest"
     " on the left.",
-    "reliability": "Whether probabilities mean what they say: of the windows given 60 %, 60 % should"
-    " go up.",
+    "reliability": "Whether probabilities mean what they say: of the windows given 60 %, 60 %"
+    " should go up.",
     "by chance": "How often a random walk, or an ordinary bar of this market, would show the same.",
     "vol30": "Volatility per day over the last 30 sessions; 0.02 is 2 % a day.",
     "trend_r2": "How well a straight line fits the last 30 closes; 1 is a perfect trend.",

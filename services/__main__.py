@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Start and stop Airflow and MLflow, run a night through them, examine a set-up.",
+    help="Start and stop Airflow, MLflow and the dashboard; run a night; examine a set-up.",
 )
 # the table is wide: a pipe or a log file, which has no width of its own, gets all of it
 console = Console() if sys.stdout.isatty() else Console(width=140)
@@ -33,6 +33,7 @@ Home = Annotated[Path | None, typer.Option("--home", help="Folder of data/, arti
 Params = Annotated[Path | None, typer.Option(help="Configuration; default: params.yaml.")]
 AirflowPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of Airflow.")]
 MlflowPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")]
+DashboardPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")]
 
 
 @app.command()
@@ -50,21 +51,29 @@ def up(
     params: Params = None,
     airflow_port: AirflowPort = 8080,
     mlflow_port: MlflowPort = 5000,
+    dashboard_port: DashboardPort = 8050,
 ) -> None:
-    """Start Airflow and MLflow on 127.0.0.1 and leave them running."""
+    """Start Airflow, MLflow and the dashboard on 127.0.0.1 and leave them running."""
     paths = _paths(home)
     file = _params(params)
-    client = control.up(paths, file, airflow_port=airflow_port, mlflow_port=mlflow_port)
+    client = control.up(
+        paths,
+        file,
+        airflow_port=airflow_port,
+        mlflow_port=mlflow_port,
+        dashboard_port=dashboard_port,
+    )
     ports = control.running(paths, file) or {}
     rows = {
         "Airflow": client.address,
         "login": f"{airflow.USER} / {airflow.password(paths)}",
         "MLflow": f"http://{LOCALHOST}:{ports.get('mlflow', mlflow_port)}",
+        "dashboard": f"http://{LOCALHOST}:{ports.get('dashboard', dashboard_port)}",
         "logs": str(paths.var / "logs"),
         "stop": f"make down{_at(paths)}",
     }
     for name, value in rows.items():
-        console.print(f"{name:<8} {value}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{name:<9} {value}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()
@@ -102,9 +111,14 @@ def doctor(
     params: Params = None,
     airflow_port: AirflowPort = 8080,
     mlflow_port: MlflowPort = 5000,
+    dashboard_port: DashboardPort = 8050,
 ) -> None:
     """Say what is wrong with a set-up."""
-    ports = {"AIRFLOW_PORT": airflow_port, "MLFLOW_PORT": mlflow_port}
+    ports = {
+        "AIRFLOW_PORT": airflow_port,
+        "MLFLOW_PORT": mlflow_port,
+        "DASHBOARD_PORT": dashboard_port,
+    }
     raise typer.Exit(examine(SetUp(_paths(home), _params(params), ports), console))
 
 

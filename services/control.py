@@ -1,12 +1,12 @@
 """Bring the services of a home up and down, or up for the length of one block.
 
-A home's services are Airflow's components and MLflow's server. `up` leaves them running; a night
-that finds none starts the fewest it needs and stops them whatever happens.
+A home's services are Airflow's components, MLflow's server and the dashboard. `up` leaves them
+running; a night that finds none starts the fewest it needs and stops them whatever happens.
 """
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,7 +14,7 @@ from types import FrameType
 from atlas.errors import ConfigError, HomeError
 from pipelines.home import hold
 from pipelines.paths import Paths
-from services import airflow, mlflow_server
+from services import airflow, dashboard_server, mlflow_server
 from services.processes import (
     Program,
     alive,
@@ -38,11 +38,14 @@ NAMES = (
     "airflow-dag-processor",
     "airflow-api-server",
     "mlflow",
+    "dashboard",
 )
 START_TIMEOUT_S = 180.0
 
 
-def up(paths: Paths, params: Path, *, airflow_port: int, mlflow_port: int) -> Airflow:
+def up(
+    paths: Paths, params: Path, *, airflow_port: int, mlflow_port: int, dashboard_port: int
+) -> Airflow:
     """Start what does not run yet of a home's services and wait until a night can be triggered.
 
     Raises:
@@ -50,18 +53,19 @@ def up(paths: Paths, params: Path, *, airflow_port: int, mlflow_port: int) -> Ai
             call is stopped again.
     """
     with hold(_lock(paths), f"home {paths.home}: a night or a start of services"):
-        return _up(paths, params, airflow_port, mlflow_port)
+        wanted = {
+            "airflow-api-server": ("AIRFLOW_PORT", airflow_port),
+            "mlflow": ("MLFLOW_PORT", mlflow_port),
+            "dashboard": ("DASHBOARD_PORT", dashboard_port),
+        }
+        return _up(paths, params, wanted)
 
 
-def _up(paths: Paths, params: Path, airflow_port: int, mlflow_port: int) -> Airflow:
+def _up(paths: Paths, params: Path, wanted: Mapping[str, tuple[str, int]]) -> Airflow:
     found = running(paths, params)
     if found is None:
         stop(paths, NAMES)  # what a crash may have left
         found = {}
-    wanted = {
-        "airflow-api-server": ("AIRFLOW_PORT", airflow_port),
-        "mlflow": ("MLFLOW_PORT", mlflow_port),
-    }
     for name, (variable, port) in wanted.items():
         if name not in found and not is_free(port):
             raise HomeError(f"port {port} is taken; choose another: make up {variable}=…")
@@ -72,6 +76,7 @@ def _up(paths: Paths, params: Path, airflow_port: int, mlflow_port: int) -> Airf
     programs = (
         *airflow.programs(paths, params, found["airflow-api-server"], scheduled=True),
         mlflow_server.program(paths, params, found["mlflow"]),
+        dashboard_server.program(paths, params, found["dashboard"]),
     )
     return _start(paths, programs, found["airflow-api-server"], bound=False)
 

@@ -61,6 +61,7 @@ function tell(box, text) {
 }
 
 async function fill(box) {
+  const begun = performance.now();
   try {
     const answer = await fetch(box.dataset.src, { credentials: "same-origin" });
     const found = await answer.json();
@@ -69,6 +70,7 @@ async function fill(box) {
     box.textContent = "";
     await draw(box);
     box.dataset.state = "drawn";
+    box.dataset.ms = Math.round(performance.now() - begun);
     box.parentElement.querySelector(".summary").textContent = found.summary;
   } catch (error) {
     tell(box, `The figure could not be loaded (${error.message}). Reload the page; if it stays so, ` +

@@ -35,6 +35,7 @@ class Services:
     paths: Paths
     airflow_port: int
     mlflow_port: int
+    dashboard_port: int
 
     @property
     def client(self) -> Airflow:
@@ -48,8 +49,11 @@ class Services:
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    found = Services(Paths(tmp_path_factory.mktemp("home")), _free_port(), _free_port())
+    found = Services(
+        Paths(tmp_path_factory.mktemp("home")), _free_port(), _free_port(), _free_port()
+    )
     ports = ["--airflow-port", str(found.airflow_port), "--mlflow-port", str(found.mlflow_port)]
+    ports += ["--dashboard-port", str(found.dashboard_port)]
     done = _services("up", found, "--params", str(PARAMS), *ports)
     assert done.returncode == 0, done.stderr
     assert f"127.0.0.1:{found.airflow_port}" in done.stdout
@@ -66,7 +70,11 @@ def test_listens_on_this_machine_only(up: Services) -> None:
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     ]
-    assert {address.port for address in listening} >= {up.airflow_port, up.mlflow_port}
+    assert {address.port for address in listening} >= {
+        up.airflow_port,
+        up.mlflow_port,
+        up.dashboard_port,
+    }
     assert {address.ip for address in listening} == {"127.0.0.1"}
 
 
@@ -157,6 +165,7 @@ def test_down_leaves_nothing(up: Services) -> None:
     assert not [p for p in members if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     assert is_free(up.airflow_port)
     assert is_free(up.mlflow_port)
+    assert is_free(up.dashboard_port)
     home = str(up.paths.home)
     assert not [p for p in psutil.process_iter() if _mentions(p, home)]
 

@@ -1,0 +1,199 @@
+"""A home of any size for the dashboard, made of noise: files in the form that a night leaves.
+
+Nothing is trained. Bars are random walks, fingerprints and gates are drawn, the registry has the
+four tables that the dashboard reads. What is measured on it is time and memory, never accuracy.
+"""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from atlas.catalogue import EXPERT_IDS
+from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from pipelines.files import write_json, write_parquet
+from pipelines.paths import Paths
+
+__all__ = ["AS_OF", "FULL", "TINY", "Size", "make_store"]
+
+AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
+
+
+class Size(NamedTuple):
+    """How much a market has: symbols, bars of each, and every how-many-th bar is scored."""
+
+    symbols: int
+    bars: int
+    step: str
+    every: int = 1
+
+
+FULL = {
+    "equity_daily": Size(500, 252, "1D"),
+    "crypto_1min": Size(20, 60 * 1440, "1min", 15),
+    "futures_30min": Size(12, 4_000, "30min"),
+}
+TINY = {"equity_daily": Size(3, 120, "1D"), "crypto_1min": Size(2, 600, "1min", 15)}
+
+
+def make_store(home: Path, sizes: dict[str, Size], seed: int = 0) -> Paths:
+    """Write a home with these markets; return its paths."""
+    paths, generator = Paths(home), np.random.default_rng(seed)
+    scored = [_market(paths, name, size, generator) for name, size in sizes.items()]
+    rows = pd.concat(scored, ignore_index=True)
+    for variant in ("moe_mlp", "moe_rule", "cnn"):
+        write_parquet(paths.model(variant) / "predictions.parquet", rows)
+    base = rows.drop(columns=[name for name in rows if name.startswith("gate_")])
+    own = base.assign(probability=0.5, model="base_rate")
+    other = base.assign(model="lightgbm")
+    write_parquet(paths.benchmark / "predictions.parquet", pd.concat([own, other]))
+    _table(paths, list(sizes))
+    write_json(paths.night, {"as_of": str(AS_OF.date())})
+    _registry(paths)
+    return paths
+
+
+def _market(paths: Paths, name: str, size: Size, generator: np.random.Generator) -> pd.DataFrame:
+    times = pd.date_range(end=AS_OF - pd.Timedelta(size.step), periods=size.bars, freq=size.step)
+    times = times.as_unit("us")
+    symbols = [f"{name[:3].upper()}{k:03d}" for k in range(size.symbols)]
+    prints, scored = [], []
+    for symbol in symbols:
+        _bars(paths, name, symbol, times, generator)
+        prints.append(_fingerprints(symbol, times, generator))
+        scored.append(_scored(name, symbol, times[:: size.every], generator))
+    write_parquet(paths.fingerprints(name), pd.concat(prints, ignore_index=True))
+    empty = prints[0].iloc[:0][["symbol", "timestamp"]].assign(reason="")
+    write_parquet(paths.quarantine(name), empty)
+    outcome = {
+        "as_of": AS_OF.isoformat(),
+        "passed": True,
+        "covers": AS_OF.isoformat(),
+        "store": "",
+        "unreadable": [],
+        "bad_share": 0.0,
+    }
+    write_json(paths.validation(name), outcome)
+    return pd.concat(scored, ignore_index=True)
+
+
+def _bars(
+    paths: Paths, market: str, symbol: str, times: pd.DatetimeIndex, generator: np.random.Generator
+) -> None:
+    close = 100 * np.exp(np.cumsum(generator.normal(0, 0.01, len(times))))
+    opened = np.concatenate([[100.0], close[:-1]])
+    frame = pd.DataFrame(
+        {
+            "timestamp": times,
+            "open": opened,
+            "high": np.maximum(opened, close) * 1.001,
+            "low": np.minimum(opened, close) * 0.999,
+            "close": close,
+            "volume": generator.lognormal(8, 1, len(times)),
+        }
+    )
+    folder = paths.bars(market)
+    if not market.endswith("min"):
+        write_parquet(folder / f"{symbol}.parquet", frame)
+        return
+    for month, part in frame.groupby(times.strftime("%Y-%m")):
+        write_parquet(folder / symbol / f"{month}.parquet", part)
+
+
+def _fingerprints(
+    symbol: str, times: pd.DatetimeIndex, generator: np.random.Generator
+) -> pd.DataFrame:
+    drawn = generator.random((len(times), len(FINGERPRINT_COLUMNS)), dtype=np.float32)
+    frame = pd.DataFrame(drawn, columns=list(FINGERPRINT_COLUMNS))
+    frame.insert(0, "symbol", symbol)
+    frame.insert(1, "timestamp", times)
+    frame["vol30_short"] = frame["spread_estimated"] = False
+    frame["rule"] = np.array(EXPERT_IDS)[generator.integers(0, 4, len(times))]
+    return frame
+
+
+def _scored(
+    market: str, symbol: str, times: pd.DatetimeIndex, generator: np.random.Generator
+) -> pd.DataFrame:
+    n = len(times)
+    gate = generator.random((n, len(EXPERT_IDS)), dtype=np.float32) ** 3
+    gate[:, EXPERT_IDS.index("options_skew")] = 0
+    gate /= gate.sum(axis=1, keepdims=True)
+    p = generator.uniform(0.3, 0.7, n)
+    frame = pd.DataFrame(
+        {
+            "market": market,
+            "symbol": symbol,
+            "timestamp": times,
+            "session": np.asarray(times.asi8 // 86_400_000_000),
+            "split": np.where(np.arange(n) < n // 3, "validation", "test"),
+            "y": (generator.random(n) < p).astype(np.float32),
+            "probability": p,
+            "log_rv": generator.normal(-9, 1, n).astype(np.float32),
+            "log_rv_predicted": np.full(n, -9, np.float32),
+        }
+    )
+    for column, expert in enumerate(EXPERT_IDS):
+        frame[f"gate_{expert}"] = gate[:, column]
+    return frame
+
+
+def _table(paths: Paths, markets: list[str]) -> None:
+    rows = [
+        {
+            "market": market,
+            "model": model,
+            "n": 1000,
+            "base_rate": 0.5,
+            "accuracy": accuracy,
+            "accuracy_low": accuracy - 0.02,
+            "accuracy_high": accuracy + 0.02,
+            "log_loss": 0.69,
+            "lift": np.nan,
+            "seed_figure": 0.6 if model == "moe_mlp" else np.nan,
+        }
+        for market in [*markets, "mean over markets"]
+        for model, accuracy in (("base_rate", 0.5), ("moe_mlp", 0.55))
+    ]
+    write_parquet(paths.benchmark / "table.parquet", pd.DataFrame(rows))
+    heading = {"as_of": str(AS_OF.date()), "source": "simulated", "confidence": 0.95}
+    write_json(paths.benchmark / "table.json", heading)
+
+
+def _registry(paths: Paths) -> None:
+    database = paths.var / "mlflow" / "mlflow.db"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executescript(
+            "create table model_versions (name, version, creation_time, run_id);"
+            "create table model_version_tags (name, version, key, value);"
+            "create table registered_model_aliases (name, alias, version);"
+            "create table runs (run_uuid, experiment_id, artifact_uri);"
+        )
+        for number, alias in ((1, "previous"), (2, "champion")):
+            _version(paths, connection, number, alias)
+
+
+def _version(paths: Paths, connection: sqlite3.Connection, number: int, alias: str) -> None:
+    run, folder = f"run{number}", paths.mlflow_artifacts / f"run{number}"
+    connection.execute(
+        "insert into model_versions values ('atlas-moe', ?, ?, ?)",
+        [number, 1_795_000_000_000 + number, run],
+    )
+    connection.execute("insert into runs values (?, 1, ?)", [run, folder.resolve().as_uri()])
+    connection.execute(
+        "insert into registered_model_aliases values ('atlas-moe', ?, ?)", [alias, number]
+    )
+    tags = {"as_of": "2026-11-19", "variant": "moe_mlp", "promoted": "true"}
+    tags |= {"promotion_reason": f"reason {number}", "data_version": "abc", "git_commit": "def"}
+    for key, value in tags.items():
+        connection.execute(
+            "insert into model_version_tags values ('atlas-moe', ?, ?, ?)", [number, key, value]
+        )
+    figures = {"rival": "the base rate", "difference": -0.01}
+    figures |= {"difference_low": -0.02, "difference_high": -0.005}
+    write_json(folder / "promotion.json", json.loads(json.dumps({"figures": figures})))

@@ -1,0 +1,241 @@
+"""The dashboard over homes that are whole, empty, broken or hostile; who may look at it."""
+
+import hashlib
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.testclient import TestClient
+
+from atlas.catalogue import EXPERT_IDS
+from atlas.errors import ConfigError
+from benchmarks.dashboard_store import TINY, make_store
+from dashboard.access import local_only, read_token, token_needed
+from dashboard.app import create_app
+from dashboard.experts import experts
+from dashboard.view import View
+from pipelines.paths import PROJECT, Paths
+
+PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions")
+CHARTS = (
+    "/charts/gate?market=equity_daily",
+    "/charts/gate?market=equity_daily&gate=rule",
+    "/charts/gate?market=crypto_1min&symbol=CRY001",
+    "/charts/load",
+    "/charts/candles?market=equity_daily",
+    "/charts/image?market=equity_daily",
+    "/charts/history?market=equity_daily&column=hurst",
+    "/charts/answers?market=equity_daily",
+    "/charts/risk",
+    "/charts/reliability",
+    "/charts/decisions",
+)
+TOKEN = "-".join(["a", "token", "of", "this", "test", "alone"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    return make_store(tmp_path_factory.mktemp("home"), TINY)
+
+
+@pytest.fixture
+def own(whole: Paths, tmp_path: Path) -> Paths:
+    """A copy that a test may break."""
+    shutil.copytree(whole.home, tmp_path / "home")
+    return Paths(tmp_path / "home")
+
+
+def client(paths: Paths) -> TestClient:
+    view = View(paths, PROJECT / "params.yaml")
+    return TestClient(create_app(view, local_only), base_url="http://127.0.0.1")
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+def test_every_page_and_chart_of_a_whole_home_has_data_and_nothing_is_written(
+    whole: Paths,
+) -> None:
+    """Pages answer without a notice of something missing; charts have data; no file changes."""
+    before, web = files_of(whole.home), client(whole)
+    for path in PAGES:
+        answer = web.get(path)
+        assert answer.status_code == 200
+        assert "Nothing to show here" not in answer.text or path == "/"
+    for path in CHARTS:
+        found = web.get(path).json()
+        assert found.get("data"), f"{path}: {found.get('notice')}"
+        assert found["summary"]
+    assert files_of(whole.home) == before
+
+
+def test_the_overview_names_champion_reason_and_figures(whole: Paths) -> None:
+    """Version, why it was promoted, accuracy with its interval and base rate are on the page."""
+    text = client(whole).get("/").text
+    for part in ("Version 2", "reason 2", "55.0 %", "53.0 % to 57.0 %", "2026-11-20"):
+        assert part in text
+
+
+def test_gate_weights_of_a_chart_sum_to_one(whole: Paths) -> None:
+    """Every point of the stacked chart adds up, for the learned gate and for the rule."""
+    for gate in ("moe_mlp", "rule"):
+        found = client(whole).get(f"/charts/gate?market=equity_daily&gate={gate}").json()
+        stacks = [trace["y"] for trace in found["data"] if "stackgroup" in trace]
+        assert {len(stack) for stack in stacks} == {len(stacks[0])}
+        assert all(abs(sum(point) - 1) < 1e-6 for point in zip(*stacks, strict=True))
+
+
+def test_a_date_range_is_kept_to(whole: Paths) -> None:
+    """Only points within the dates are drawn, the last day included."""
+    for gate in ("moe_mlp", "rule"):
+        address = f"/charts/gate?market=equity_daily&gate={gate}&first=2026-09-01&last=2026-09-05"
+        found = client(whole).get(address).json()
+        for trace in found["data"]:
+            assert min(trace["x"])[:10] >= "2026-09-01"
+            assert max(trace["x"])[:10] <= "2026-09-05"
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CHARTS])
+def test_an_empty_home_says_so_on_every_page(path: str, tmp_path: Path) -> None:
+    """Without a store, a table or a registry each page says what to do; none is an error."""
+    answer = client(Paths(tmp_path)).get(path)
+    assert answer.status_code in (200, 400)
+    text = answer.text
+    assert "make nightly" in text or "No " in text
+    assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CHARTS])
+def test_broken_files_are_named_and_never_an_error(path: str, own: Paths) -> None:
+    """Cut Parquet, JSON that is none and a registry that is none give pages that say so."""
+    for found in own.home.rglob("*"):
+        if found.suffix in (".parquet", ".json", ".db"):
+            found.write_bytes(b"PAR1 this is not what it was")
+    answer = client(own).get(path)
+    assert answer.status_code in (200, 400)
+    assert "cannot be read" in answer.text or "Nothing to show" in answer.text
+
+
+def test_one_broken_market_leaves_the_others(own: Paths) -> None:
+    """A cut fingerprint file shows in its own line; the other market's line has its data."""
+    own.fingerprints("crypto_1min").write_bytes(b"PAR1")
+    text = client(own).get("/").text
+    assert "crypto_1min.parquet cannot be read" in text
+    assert "2026-11-19 00:00" in text
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("market=nowhere", "No market"),
+        ("market=equity_daily&symbol=NOPE", "has no symbol"),
+        ("symbol=../../etc/passwd", "symbol name"),
+        ("gate=oracle'--", "no gate"),
+        ("first=2026-13-40", "no date"),
+        ("first=2026-11-02&last=2026-11-01", "swap"),
+    ],
+)
+def test_what_a_url_asks_for_is_checked(query: str, said: str, whole: Paths) -> None:
+    """What this home has not is refused by name, on the page and in the figure."""
+    page = client(whole).get(f"/gate?{query}")
+    assert page.status_code == 404
+    assert said in page.text
+    figure = client(whole).get(f"/charts/gate?{query}")
+    assert figure.status_code == 400
+    assert said in figure.json()["notice"]
+
+
+def test_hostile_names_show_as_text(own: Paths) -> None:
+    """A symbol whose name is markup is shown, never run, in lists and in refusals."""
+    name = "<img src=x onerror=alert(1)>"
+    good = own.bars("equity_daily") / "EQU000.parquet"
+    shutil.copy(good, own.bars("equity_daily") / f"{name}.parquet")
+    listed = client(own).get("/gate?market=equity_daily").text
+    asked = client(own).get("/symbol", params={"market": "equity_daily", "symbol": name}).text
+    for text in (listed, asked):
+        assert "<img src=x" not in text
+        assert "&lt;img src=x" in text
+
+
+def test_only_names_of_this_machine_are_answered(whole: Paths) -> None:
+    """A foreign Host gets nothing, static files included."""
+    web = client(whole)
+    for path in ("/", "/charts/load", "/static/atlas.css", "/nowhere"):
+        assert web.get(path, headers={"Host": "evil.example"}).status_code == 403
+        assert web.get(path, headers={"Host": "localhost:8050"}).status_code in (200, 404)
+
+
+def test_a_token_is_asked_for_everywhere(whole: Paths) -> None:
+    """Bound elsewhere, every route wants the token: as a bearer or as the form's cookie."""
+    app = create_app(View(whole, PROJECT / "params.yaml"), token_needed(TOKEN))
+    web = TestClient(app, base_url="http://example.test", follow_redirects=False)
+    for path in (*PAGES, *CHARTS, "/static/atlas.css", "/static/plotly.min.js", "/nowhere"):
+        assert web.get(path).status_code == 401
+        assert web.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    assert web.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    assert web.post("/login", data={"token": "wrong"}).status_code == 401
+    answer = web.post("/login", data={"token": TOKEN})
+    assert answer.status_code == 303
+    assert "httponly" in answer.headers["set-cookie"].lower()
+    assert web.get("/gate").status_code == 200
+
+
+def test_the_token_is_made_once_for_the_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generated token is 0600 and stays; a readable file or a short token is refused."""
+    monkeypatch.delenv("ATLAS_DASHBOARD_TOKEN", raising=False)
+    made = tmp_path / "var" / "token"
+    token, place = read_token(None, made)
+    assert place == made
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert read_token(None, made)[0] == token
+    made.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_token(None, made)
+    monkeypatch.setenv("ATLAS_DASHBOARD_TOKEN", "short")
+    with pytest.raises(ConfigError, match="at least 16"):
+        read_token(None, made)
+
+
+def test_a_check_stands_before_every_route(whole: Paths) -> None:
+    """Whatever check is handed in, no route answers what it refuses: the form Airflow mounts."""
+
+    async def refuse(_: Request) -> Response | None:
+        return PlainTextResponse("no", 401)
+
+    app = create_app(View(whole, PROJECT / "params.yaml"), refuse)
+    web = TestClient(app)
+    paths = [str(getattr(route, "path", "")) for route in app.routes]
+    assert len(paths) >= len(PAGES) + 10
+    for path in (*paths, *PAGES, *CHARTS):
+        assert web.get(path.replace("{name}", "atlas.css")).status_code == 401
+
+
+def test_answers_forbid_scripts_of_others(whole: Paths) -> None:
+    """The content policy allows scripts of this server alone, inline ones not."""
+    policy = client(whole).get("/").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "script-src" not in policy
+    assert "<script>" not in client(whole).get("/").text
+
+
+def test_every_expert_has_a_color_of_its_own() -> None:
+    """No two experts share a color."""
+    assert len({one.color for one in experts()}) == len(EXPERT_IDS)
+
+
+def test_a_failed_validation_is_told(own: Paths) -> None:
+    """The overview says which market failed its gate and by how much."""
+    path = own.validation("equity_daily")
+    outcome = json.loads(path.read_text()) | {"passed": False, "bad_share": 0.25}
+    path.write_text(json.dumps(outcome))
+    text = client(own).get("/").text
+    assert "failed validation" in text
+    assert "25.0% of its rows are bad" in text
