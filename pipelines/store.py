@@ -29,6 +29,7 @@ from pipelines.merge import (
     Adjustment,
     among,
     differing,
+    extends,
     is_restated,
     ordered,
     restate,
@@ -232,8 +233,13 @@ def write_bars(
     given = dict(_partitions(base, rows, timeframe, modality))
     stored = {path: _read(path) if path.is_file() else rows.iloc[:0] for path in given}
     read = [path for path in given if path.is_file()]
+    settled = all(extends(given[path], stored[path]) for path in read)
     splits = restated == "keep"
-    differ = sum(differing(part, stored[path], keys, splits=splits) for path, part in given.items())
+    differ = (
+        0
+        if settled
+        else sum(differing(part, stored[path], keys, splits=splits) for path, part in given.items())
+    )
     if differ and restated == "refuse":
         raise DataError(
             f"{name}: {differ} stored rows are not those the source makes now (other params "
@@ -242,7 +248,7 @@ def write_bars(
     if differ:
         log.warning("%s: %d rows differ from the source now; stored ones stay", name, differ)
     adjustment, rewrites = None, False
-    if modality == "chart" and restated == "keep" and read:
+    if modality == "chart" and restated == "keep" and read and not settled:
         if any("adj_close" in part.columns for part in stored.values()):
             given = {path: with_adjusted(part) for path, part in given.items()}
         touched = pd.concat([stored[path] for path in read], ignore_index=True)
@@ -322,7 +328,10 @@ def _merged(
             assert part is not None
             yield path, ordered(part, keys)
             continue
-        new = None if part is None else part[~among(part, old, keys)]
+        if part is not None and extends(part, old):
+            new: pd.DataFrame | None = part.iloc[len(old) :]
+        else:
+            new = None if part is None else part[~among(part, old, keys)]
         if new is not None and len(new):
             yield path, ordered(pd.concat([old, new]), keys)
         elif restated:

@@ -55,6 +55,7 @@ class FilesSource:
         self.folder = folder
         self.config = config
         self._listed: dict[str, dict[str, Path]] = {}
+        self._last: tuple[Path, pd.DataFrame] | None = None  # read, checked, then fetched
 
     def files(self, market: str) -> dict[str, Path]:
         """Return the market's files by symbol, none if it may be absent and is.
@@ -92,7 +93,7 @@ class FilesSource:
         settings = self._market(market)
         total, bad, example = 0, 0, ""
         for symbol, path in self.files(market).items():
-            rows = _rows(path, f"{market}/{symbol}", settings)
+            rows = self._read(path, f"{market}/{symbol}", settings)
             broken = _broken(rows, settings)
             own = int(broken.sum())
             if own and not example:
@@ -121,11 +122,11 @@ class FilesSource:
         config = self._market(market)
         if symbol not in self.files(market):
             raise DataError(f"{market}/{symbol}: no such file in {self.folder / market}")
-        rows = _rows(self.files(market)[symbol], f"{market}/{symbol}", config)
+        rows = self._read(self.files(market)[symbol], f"{market}/{symbol}", config)
         wanted = known_by(rows["timestamp"], as_of, config)
         if start is not None:
             wanted &= rows["timestamp"] >= start
-        return rows[wanted].reset_index(drop=True)
+        return rows.reset_index(drop=True) if wanted.all() else rows[wanted].reset_index(drop=True)
 
     def as_of(self, market: str) -> pd.Timestamp:
         """Return the first night that knows the market's last bar.
@@ -147,6 +148,12 @@ class FilesSource:
             status = path.stat()
             total.update(f"{symbol} {status.st_size} {status.st_mtime_ns}\n".encode())
         return total.hexdigest()
+
+    def _read(self, path: Path, name: str, config: MarketConfig) -> pd.DataFrame:
+        if self._last is None or self._last[0] != path:
+            self._last = None  # one at a time in memory
+            self._last = (path, _rows(path, name, config))
+        return self._last[1]
 
     def _market(self, market: str) -> MarketConfig:
         if market not in self.config.markets:
