@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.harness import Report, metadata
 
-NAMES = ("fingerprint", "chart", "latency")
+NAMES = ("fingerprint", "chart", "latency", "size")
 SEED = 7
 
 

@@ -172,6 +172,24 @@ def test_a_second_run_does_nothing_and_new_predictions_do(home, summary):
     assert not benchmark.run(home, changed, as_of=AS_OF)["skipped"]
 
 
+def test_the_best_on_test_is_not_picked(home, summary):
+    """Mutation: a candidate that knows every test label stays second if validation says so."""
+    path = home.model("moe_rule") / "predictions.parquet"
+    kept, rows = path.read_bytes(), pd.read_parquet(path)
+    test = rows["split"] == "test"
+    rows.loc[test, "probability"] = 0.5 + 0.49 * (2 * rows.loc[test, "y"] - 1)
+    try:
+        rows.to_parquet(path, index=False)
+        found = benchmark.run(home, _config(), as_of=AS_OF)
+        assert not found["skipped"]
+        assert found["best_candidate"] == summary["best_candidate"] == "moe_mlp"
+        losses = "candidate_validation_log_loss"
+        assert found[losses] == summary[losses]
+        assert found["trials_on_span"] == summary["trials_on_span"] + 1
+    finally:
+        path.write_bytes(kept)
+
+
 @pytest.mark.usefixtures("summary")
 def test_predictions_of_another_night_are_refused(home):
     """A variant that was trained on another cut cannot enter the table."""
