@@ -122,6 +122,7 @@ def _install(model: Network, modality: str, rows: Mapping[str, Rows]) -> None:
     for intercept, (market, own) in zip(intercepts, rows.items(), strict=True):
         index = model.markets.index(market)
         model.base.intercept[index] = float(intercept)
+        model.familiarity.fit(index, torch.from_numpy(own.described))
         model.base.har[index] = torch.from_numpy(fit_har(own.har, own.log_rv)).float()
 
 

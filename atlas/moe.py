@@ -20,6 +20,7 @@ from atlas.catalogue import DEFAULTS, EXPERT_IDS, expert_spec
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError, ModelError
 from atlas.experts import Dictionary, Expert, Mixture, one_mixture
+from atlas.familiarity import Familiarity
 from atlas.gate import (
     Gate,
     MLPGate,
@@ -88,6 +89,7 @@ class Network(nn.Module):
         widths = {m: SKIPS[m] + Standardizer().width for m in self.modalities}
         self.base = Base(len(self.markets), widths)
         self.calibration = Calibration(len(self.markets))
+        self.familiarity = Familiarity(len(self.markets))
 
     def describe(self, inputs: Inputs) -> Tensor:
         """Return the raw columns `atlas.residual.DESCRIBED` (B, G), NaN where undefined."""

@@ -31,16 +31,13 @@ def open_fabric(accelerator: Accelerator = "cpu", processes: int = 1) -> "Fabric
         processes: of this machine; more than one speak over gloo (CPU) or NCCL (CUDA).
     """
     from lightning.fabric import Fabric  # here: two seconds that only a training should pay
-    from lightning.fabric.strategies import DDPStrategy
 
     chosen = accelerator
     if chosen == "auto":
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
     if processes == 1:
         return Fabric(accelerator=chosen, devices=1)
-    fabric = Fabric(
-        accelerator=chosen, strategy=DDPStrategy(broadcast_buffers=False), devices=processes
-    )
+    fabric = Fabric(accelerator=chosen, strategy="ddp", devices=processes)
     fabric.launch()
     return fabric
 

@@ -29,6 +29,7 @@ class Predictions(NamedTuple):
     gate_probs: npt.NDArray[np.float32]  # (B, E)
     expert_weights: npt.NDArray[np.float32]  # (B, K)
     expert_ids: npt.NDArray[np.int64]  # (B, K)
+    unlike: npt.NDArray[np.bool_]  # (B,) the fingerprint is unlike the training set
 
 
 def to_tensors(inputs: Inputs) -> Inputs:
@@ -51,10 +52,11 @@ def predict(
 
     Returns:
         probability (B,), calibrated; logit (B,), before Platt scaling; log_rv_predicted (B,), log
-        realised variance; gate_probs (B, E), expert_weights and expert_ids (B, K).
+        realised variance; gate_probs (B, E), expert_weights and expert_ids (B, K); unlike (B,),
+        whether the fingerprint is unlike the training set.
     """
     found = raw_predictions(model, data, ends, market_index=market_index)
-    names = ("probability", "logit", "gate_probs", "expert_weights", "expert_ids")
+    names = ("probability", "logit", "gate_probs", "expert_weights", "expert_ids", "unlike")
     return {"log_rv_predicted": found.log_rv, **{name: getattr(found, name) for name in names}}
 
 
@@ -88,7 +90,8 @@ def _chunk(model: Network, arrays: Inputs, device: torch.device) -> tuple[npt.ND
         model.probability(output, inputs.market),
     )
     wide = [figure.double().cpu().numpy() for figure in figures]
-    return (*wide, *(_array(tensor) for tensor in routing))
+    unlike = model.familiarity.unlike(model.describe(inputs), inputs.market)
+    return (*wide, *(_array(tensor) for tensor in routing), _array(unlike))
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

@@ -35,6 +35,8 @@ _MORE = "give more bars or session_sums"
 NO_VOL30 = f"vol30 is known from 0 of {VOL_SESSIONS} sessions: {_MORE}"
 SHORT_VOL30 = f"vol30 is known from fewer than {VOL_SESSIONS} sessions: {_MORE}"
 
+UNLIKE = "the fingerprint is unlike the training set"
+
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 
@@ -150,12 +152,12 @@ def _full(
     ]
     if not silent.all():
         said = np.where(short[~silent], SHORT_VOL30, "")
-        parts.append(_answers(served, panel, ends[~silent]).assign(reason=said))
+        parts.append(_answers(served, panel, ends[~silent], said))
     return _joined(parts)
 
 
-def _answers(served: Served, panel: Panel, ends: Positions) -> pd.DataFrame:
-    """Predict the windows that end at `ends`."""
+def _answers(served: Served, panel: Panel, ends: Positions, said: NDArray[np.str_]) -> pd.DataFrame:
+    """Predict the windows that end at `ends`, abstaining where the fingerprint is unlike."""
     settings = served.config.markets[panel.market]
     ask = served.config.label(panel.market)
     question = Question(ask.kind, ask.measure, ask.horizon, ask.skip)
@@ -169,13 +171,17 @@ def _answers(served: Served, panel: Panel, ends: Positions) -> pd.DataFrame:
         f"gate_{name}": found["gate_probs"][:, column]
         for column, name in enumerate(served.model.expert_ids)
     }
-    return _rows(panel, ends).assign(
+    answers = _rows(panel, ends)
+    numbers = answers.assign(
         probability=found["probability"].astype(np.float64),
         volatility=_volatility(found["log_rv_predicted"], panel, settings),
         **gates,
         expert_ids=_top(served, found),
-        abstain=False,
     )
+    unlike = found["unlike"]
+    given = numbers.columns.difference(answers.columns)
+    numbers.loc[unlike, given] = np.nan
+    return numbers.assign(abstain=unlike, reason=np.where(unlike, UNLIKE, said))
 
 
 def _rows(panel: Panel, ends: Positions) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.harness import Report, metadata
 
-NAMES = ("fingerprint", "chart", "latency", "size")
+NAMES = ("fingerprint", "chart", "latency", "size", "training")
 SEED = 7
 
 
