@@ -30,7 +30,16 @@ from atlas.metrics import log_losses
 from pipelines.files import write_bytes
 from pipelines.paths import Paths
 
-__all__ = ["COLUMNS", "entries", "ledger_path", "overview", "record", "span_of", "trials"]
+__all__ = [
+    "COLUMNS",
+    "entries",
+    "ledger_path",
+    "overview",
+    "record",
+    "record_seeds",
+    "span_of",
+    "trials",
+]
 
 Entry = dict[str, Any]
 Span = Mapping[str, Sequence[int]]
@@ -84,6 +93,31 @@ def record(
         if fresh:
             _append(paths, fresh)
     return len(fresh)
+
+
+def record_seeds(
+    paths: Paths,
+    scored: Mapping[str, Sequence[pd.DataFrame]],
+    settings: Mapping[str, Any],
+    *,
+    base: str = "base_rate",
+    lags: Mapping[str, int] | None = None,
+) -> int:
+    """Write down models of several seeds each, every seed a trial; return how many were new.
+
+    Args:
+        paths: the home.
+        scored: for each model a frame of test rows for each seed, as `record` takes them.
+        settings: as `record`.
+        base: the model in `scored` whose first frame is the base rate's.
+        lags: as `record`.
+    """
+    against = scored[base][0] if base in scored else None
+    return sum(
+        record(paths, {model: frame}, settings, seed=place, base=against, lags=lags)
+        for model, frames in scored.items()
+        for place, frame in enumerate(frames)
+    )
 
 
 def entries(paths: Paths) -> list[Entry]:

@@ -124,6 +124,17 @@ def test_skill_is_deflated_by_the_trials(paths):
     assert (found["skill"][2:] < 0.95).all()
 
 
+def test_every_seed_is_a_trial(paths):
+    """Three seeds of one model and the base rate are four lines; again, none is new."""
+    base = _rows().assign(probability=0.5)
+    scored = {"base_rate": [base], "cnn": [_rows(seed) for seed in range(3)]}
+    assert ledger.record_seeds(paths, scored, SETTINGS) == 4
+    assert ledger.record_seeds(paths, scored, SETTINGS) == 0
+    known = ledger.entries(paths)
+    assert [entry["seed"] for entry in known] == [0, 0, 1, 2]
+    assert all("score" in entry for entry in known[1:])
+
+
 def test_a_model_of_fewer_markets_is_scored_on_its_own(paths):
     """The base rate of the other market does not enter."""
     base = pd.concat([_rows(), _rows(market="other")]).assign(probability=0.5)
