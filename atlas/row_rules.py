@@ -36,8 +36,9 @@ SCALE = 8.0  # times the last good close, within one bar; no stock known has don
 STUCK_BARS = 5  # bars in a row with the same four prices
 STUCK_QUOTES = 24  # bars in a row with the same bid and ask
 STUCK_SNAPSHOTS = 5  # snapshots in a row with the same iv of one tenor and delta
-JUMP = 1.4  # times the bar before, with nothing in between: less than a split of 3 for 2
-OUTLIER = 25.0  # robust standard deviations
+JUMP = 1.25  # times the bar before, with nothing in between: less than a split of 3 for 2
+OUTLIER = 15.0  # robust standard deviations
+IV_OUTLIER = 25.0  # the same of iv, whose quotes are rougher
 WING = 4.0  # times the iv at the money, or a part of it
 
 Floats = NDArray[np.float64]
@@ -112,7 +113,7 @@ SURFACE_RULES = (
     Rule("delta_known", "delta_error", high=DELTA_TOLERANCE),
     Rule("wing_near_the_money", "times_money", low=1 / WING, high=WING, warns=True),
     Rule("iv_not_stuck", "same_iv", high=STUCK_SNAPSHOTS - 1, warns=True),
-    Rule("iv_change_not_an_outlier", "iv_change_z", high=OUTLIER, warns=True),
+    Rule("iv_change_not_an_outlier", "iv_change_z", high=IV_OUTLIER, warns=True),
     Rule("in_session", "off_session", high=0, warns=True),
 )
 
