@@ -37,7 +37,7 @@ STUCK_BARS = 5  # bars in a row with the same four prices
 STUCK_QUOTES = 24  # bars in a row with the same bid and ask
 STUCK_SNAPSHOTS = 5  # snapshots in a row with the same iv of one tenor and delta
 JUMP = 1.25  # times the bar before, with nothing in between: less than a split of 3 for 2
-OUTLIER = 15.0  # robust standard deviations
+OUTLIER = 10.0  # robust standard deviations
 IV_OUTLIER = 25.0  # the same of iv, whose quotes are rougher
 WING = 4.0  # times the iv at the money, or a part of it
 

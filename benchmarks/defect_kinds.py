@@ -171,7 +171,8 @@ def _stuck_surface(frame: pd.DataFrame, at: int) -> Spoiled:
 
 def _snapshot_gone(frame: pd.DataFrame, at: int) -> Spoiled:
     time = frame["timestamp"][at]
-    return frame[frame["timestamp"] != time].reset_index(drop=True), (time, time)
+    left = frame[frame["timestamp"] != time].reset_index(drop=True)
+    return left, (time.normalize(), time)  # a snapshot is missed by its date
 
 
 def _kinds(market: str, **spoils: Spoil) -> list[Kind]:

@@ -57,7 +57,23 @@ def on_failure(context: dict[str, Any]) -> None:
 
     failed = context["task_instance"]
     reason = context.get("exception")
-    tasks.alert(f"{failed.dag_id} {failed.run_id}: {failed.task_id} failed: {reason}")
+    text = f"{failed.dag_id} {failed.run_id}: {failed.task_id} failed: {reason}"
+    tasks.alert(text, webhook())
+
+
+def webhook() -> str | None:
+    """Return the address that the connection `atlas_webhook` keeps as its password, if it is set.
+
+    Without the connection the environment's `ATLAS_WEBHOOK` counts.
+    """
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        password: str | None = Connection.get("atlas_webhook").password
+    except AirflowNotFoundException:
+        return None
+    return password
 
 
 @task

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from atlas.errors import AtlasError, ConfigError
 from pipelines import night as nights
+from pipelines import notice
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -171,7 +172,11 @@ def all_stages(
 ) -> None:
     """Run a whole night in this process and print its table."""
     night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
-    nights.run_all(night, _say)
+    try:
+        nights.run_all(night, _say)
+    except AtlasError as error:
+        notice.send(night.paths, f"the night of {night.as_of:%Y-%m-%d} failed: {error}")
+        raise
     _report(night)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atlas import coverage, measures
 from atlas.bars import Timeframe
+from atlas.calendars import session_days
 from atlas.config import MarketConfig
 from atlas.errors import DataError, GateError
 from pipelines import store
@@ -156,19 +157,30 @@ def bad_throughout(found: Findings) -> dict[str, str]:
     }
 
 
-def worst(found: Findings) -> dict[str, str] | None:
-    """Return symbol, rule and time of the worst that was found, for a notice; None if all is well.
+def worst(found: Findings, settings: MarketConfig) -> dict[str, str] | None:
+    """Return symbol, session, rule and time of the worst found, for a notice; None if all is well.
 
     It is a symbol that cannot be read, else the one with the largest share of bad rows.
     """
     if found.unreadable:
-        return {"symbol": next(iter(found.unreadable)), "rule": "readable", "time": ""}
+        symbol = next(iter(found.unreadable))
+        return {"symbol": symbol, "session": "", "rule": "readable", "time": ""}
+    case = _worst(found)
+    if case is None:
+        return None
+    symbol, rule, first = case
+    timeframe = Timeframe.parse(settings.timeframe)
+    day = session_days(pd.DatetimeIndex([first]), settings.calendar, timeframe)[0]
+    session = str(np.datetime64(int(day), "D"))
+    return {"symbol": symbol, "session": session, "rule": rule, "time": first.isoformat()}
+
+
+def _worst(found: Findings) -> tuple[str, str, pd.Timestamp] | None:
     if not found.bad.any():
         return None
     by_symbol = pd.Series(found.bad).groupby(found.rows["symbol"], sort=False).mean()
     symbol = str(by_symbol.idxmax())
-    rule, first = _rule_of(found, symbol)
-    return {"symbol": symbol, "rule": rule, "time": first.isoformat()}
+    return symbol, *_rule_of(found, symbol)
 
 
 def fault(found: Findings, limit: float, market: str) -> str | None:
@@ -180,12 +192,13 @@ def fault(found: Findings, limit: float, market: str) -> str | None:
     if found.unreadable:
         reason = next(iter(found.unreadable.values()))
         return f"{what}; {len(found.unreadable)} symbols cannot be read: {reason}"
-    case = worst(found)
+    case = _worst(found)
     assert case is not None
-    own = (found.rows["symbol"] == case["symbol"]).to_numpy()
+    symbol, rule, first = case
+    own = (found.rows["symbol"] == symbol).to_numpy()
     return (
-        f"{what}; worst symbol {case['symbol']}: {found.bad[own].mean():.2%} bad, mostly by rule "
-        f"{case['rule']}, first at {case['time']}: correct its bars or leave the symbol out"
+        f"{what}; worst symbol {symbol}: {found.bad[own].mean():.2%} bad, mostly by rule {rule}, "
+        f"first at {first.isoformat()}: correct its bars or leave the symbol out"
     )
 
 

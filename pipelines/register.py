@@ -166,6 +166,9 @@ def _register(
         _log_losses(client, run_id, losses)
         for path in _evidence(paths):
             client.log_artifact(run_id, str(path))
+        pages = paths.data_docs(tags["as_of"], "any").parent
+        if pages.is_dir():
+            client.log_artifacts(run_id, str(pages), "data_docs")
     return tracking.register_version(client, run, model, tags, packaging.card(tags, losses))
 
 

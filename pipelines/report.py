@@ -70,10 +70,12 @@ def _outcome(paths: Paths) -> list[str]:
 
 
 def _next(paths: Paths) -> list[str]:
+    night = str(read_json(paths.night)["as_of"]) if paths.night.is_file() else ""
     other = "" if paths.home == PROJECT else f" HOME_DIR={paths.home}"
     return [
         "Where to look next:",
         f"  figure     {paths.benchmark / 'accuracy.html'}",
+        f"  data docs  {paths.data_docs(night, 'any').parent}",
         f"  services   make up{other}: Airflow http://127.0.0.1:8080, MLflow http://127.0.0.1:5000",
         f"  registry   {paths.tracking_uri}, model atlas-moe",
         "  docs       README.md and docs/",

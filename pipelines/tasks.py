@@ -11,14 +11,13 @@ import json
 import logging
 import os
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from atlas.errors import HomeError
-from pipelines import claim, night
+from pipelines import claim, night, notice
 from pipelines.home import binding
 from pipelines.launch import child_environment, launch, stream
 from pipelines.paths import PROJECT, Paths
@@ -26,7 +25,6 @@ from pipelines.paths import PROJECT, Paths
 __all__ = ["alert", "begin", "finish", "is_required", "run", "tune"]
 
 log = logging.getLogger(__name__)
-WEBHOOK_TIMEOUT_S = 10.0
 
 
 def begin(run_id: str, as_of: str | None, moment: dt.datetime) -> dict[str, Any]:
@@ -93,20 +91,9 @@ def finish(run_id: str, as_of: str) -> dict[str, Any]:
         claim.release(Paths(_home()), run_id)
 
 
-def alert(text: str) -> None:
-    """Log that a task has failed for good, and tell the webhook `ATLAS_WEBHOOK` if there is one."""
-    log.error("%s", text)
-    address = os.environ.get("ATLAS_WEBHOOK", "")
-    if not address.startswith(("https://", "http://")):
-        return
-    body = json.dumps({"text": text}).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(address, body, headers)  # noqa: S310 - http(s) only
-    try:
-        with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_S):  # noqa: S310
-            pass
-    except OSError as error:  # a failed night must not fail differently for want of a webhook
-        log.warning("the webhook did not take the alert: %s", error)
+def alert(text: str, address: str | None = None) -> None:
+    """Tell of a task that has failed for good, in the log and to a webhook; see `notice`."""
+    notice.send(Paths(_home()), text, address)
 
 
 def _opened(as_of: str) -> night.Night:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from atlas.config import ATLASConfig, MarketConfig
+from atlas.config import LIVE_SOURCES, ATLASConfig, MarketConfig
 from atlas.errors import DataError, GateError
 from pipelines import findings, store
 from pipelines.files import digest, write_json, write_parquet
@@ -37,7 +37,6 @@ __all__ = ["run"]
 log = logging.getLogger(__name__)
 
 _ALWAYS = pd.Timestamp("2262-01-01", tz="UTC")
-_GIVEN = ("simulated", "files")  # sources whose bars end where they end; the others are live
 _FUTURE = "not_in_the_future"
 
 
@@ -57,7 +56,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
         (rows that only warn), warnings_by_rule, missing_bars, unexpected_bars, missing_quotes,
         short_sessions (symbol-sessions that lack a bar), misfits (symbols that the calendar does
         not fit), stale (sessions since the last row, where too many), future_rows, worst (symbol,
-        rule and time) and data_docs, a page of what was found.
+        session, rule and time) and data_docs, a page of what was found.
 
     Raises:
         GateError: too many rows are bad, or there is no row at all; it names the market, the
@@ -68,8 +67,9 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
     symbols = store.symbols(paths, market)
     files = [path for symbol in symbols for path in store.symbol_files(paths, market, symbol)]
     digests = {str(path.relative_to(paths.home)): digest(path) for path in files}
-    is_live = config.source not in _GIVEN
-    now = _ALWAYS if config.source == "simulated" else pd.Timestamp.now("UTC")
+    source = config.source_of(market)
+    is_live = source in LIVE_SOURCES
+    now = _ALWAYS if source == "simulated" else pd.Timestamp.now("UTC")
     future = _future(paths, settings, market, now)
     key = {
         "as_of": as_of.isoformat(),
@@ -120,7 +120,7 @@ def _validate(
         "covers": (before.covers if before and knows_more else as_of).isoformat(),
         "store": judged,
         "symbols": len(store.symbols(paths, market)),
-        **_summary(outcome),
+        **_summary(outcome, settings),
         "stale": stale if is_live else {},
         "data_docs": str(paths.data_docs(str(as_of.date()), market).relative_to(paths.home)),
     }
@@ -159,7 +159,7 @@ def _judge(
     return _Outcome(found, measured, future)
 
 
-def _summary(outcome: _Outcome) -> dict[str, Any]:
+def _summary(outcome: _Outcome, settings: MarketConfig) -> dict[str, Any]:
     """Put what was found in numbers and names."""
     found, sessions = outcome.found, outcome.measured.sessions
     counts = {name: int(mask.sum()) for name, mask in found.broken.items()}
@@ -179,7 +179,7 @@ def _summary(outcome: _Outcome) -> dict[str, Any]:
         "short_sessions": int((sessions["missing"] > 0).sum()),
         "misfits": outcome.measured.misfits,
         "future_rows": len(outcome.future),
-        "worst": findings.worst(found),
+        "worst": findings.worst(found, settings),
     }
 
 

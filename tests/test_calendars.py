@@ -1,19 +1,23 @@
 """Sessions follow the exchange: daylight saving, early closes, holidays, halts."""
 
 import logging
+from functools import cache
 
+import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atlas import calendars
 from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, has_close, session_days, sessions
 from atlas.errors import ConfigError
 
 HALF_HOUR = Timeframe.parse("30min")
 DAY = Timeframe.parse("1d")
+LAST = pd.Timestamp("2040-12-31")  # how far atlas.calendars asks
 
 
 def opens_on(calendar: str, day: str, timeframe: Timeframe = HALF_HOUR) -> list[str]:
@@ -92,6 +96,51 @@ def test_every_expected_bar_belongs_to_its_session(
     assert times.tolist() == [time for part in together for time in part]
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    calendar=st.sampled_from(["XNYS", "CMES", "XSHG", "XLON", "XTKS", "XHKG"]),
+    share=st.floats(0, 1),
+)
+def test_sessions_are_those_of_the_exchange_from_2000_to_its_bound(
+    calendar: str, share: float
+) -> None:
+    """Dates, early closes and clocks, at any month up to the calendar's own end."""
+    kind = type(exchange_calendars.get_calendar(calendar))
+    first, last = pd.Timestamp("2000-01-03"), min(kind.bound_max() or LAST, LAST)
+    start = (first + share * (last - first - pd.Timedelta(days=31))).normalize()
+    end = start + pd.Timedelta(days=31)
+    schedule = whole_schedule(calendar).loc[start:end]
+    days = sessions(calendar, start, end)
+    assert days.tolist() == schedule.index.tolist()
+    minute = Timeframe.parse("1min")
+    for day, hours in schedule.iterrows():
+        bars = bar_opens(calendar, minute, pd.DatetimeIndex([day]))
+        assert bars[0] == hours["open"]
+        rest = pd.Timedelta(hours=1) if hours["close"] - hours["open"] == DAY.delta else None
+        close = hours["close"] - rest if calendar == "CMES" and rest else hours["close"]
+        assert bars[-1] == close - minute.delta
+        pause = hours["break_start"]
+        if pd.notna(pause):
+            assert not ((bars >= pause) & (bars < hours["break_end"])).any()
+
+
+@cache
+def whole_schedule(calendar: str) -> pd.DataFrame:
+    kind = type(exchange_calendars.get_calendar(calendar))
+    return kind(start="2000-01-03", end=min(kind.bound_max() or LAST, LAST)).schedule
+
+
+@settings(max_examples=15, deadline=None)
+@given(days=st.integers(1, 20_000))
+def test_beyond_its_bound_a_calendar_has_every_weekday(days: int) -> None:
+    """Shanghai is known to the end of 2026; after that Monday to Friday at the last known hours."""
+    start = min(pd.Timestamp("2026-12-31") + pd.Timedelta(days=days), pd.Timestamp("2100-11-30"))
+    end = start + pd.Timedelta(days=20)
+    found = sessions("XSHG", start, end)
+    assert found.tolist() == pd.bdate_range(start, end).tolist()
+    assert len(bar_opens("XSHG", HALF_HOUR, found)) == 8 * len(found)
+
+
 def test_odd_bars_belong_to_the_last_session_that_opened() -> None:
     """A bar at night or at the weekend belongs to the session before; none raises."""
     odd = pd.DatetimeIndex(
@@ -114,6 +163,7 @@ def test_daily_bars_belong_to_their_date() -> None:
 
 def test_beyond_the_bound_weekdays_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Past a calendar's own end (Shanghai: 2026) every weekday counts, and a warning says so."""
+    calendars._warn_once.cache_clear()  # another test may have been told already
     with caplog.at_level(logging.WARNING):
         days = sessions("XSHG", pd.Timestamp("2026-12-31"), pd.Timestamp("2027-01-05"))
     assert days.strftime("%m-%d").tolist() == ["12-31", "01-01", "01-04", "01-05"]

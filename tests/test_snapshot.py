@@ -52,6 +52,25 @@ def test_data_can_be_had_again_from_what_a_snapshot_pushed(tmp_path: Path) -> No
     assert (tmp_path / "data.dvc").read_bytes() == recorded
 
 
+def test_a_clone_pulls_by_a_record_that_was_only_logged(tmp_path: Path) -> None:
+    """Any older night's data.dvc, kept with its run and never committed, brings its bytes back."""
+    home, clone, remote = (tmp_path / name for name in ("home", "clone", "remote"))
+    put(home, "A.parquet", "one")
+    run(home)  # makes the home's own DVC; from now on its remote is a folder that a clone sees
+    (home / ".dvc" / "config.local").write_text(f"['remote \"local\"']\n    url = {remote}\n")
+    put(home, "B.parquet", "first night")
+    run(home)
+    logged = (home / "data.dvc").read_text()  # a tag of the night's run
+    put(home, "B.parquet", "second night")
+    assert run(home)["pushed"]
+
+    shutil.copytree(home / ".dvc", clone / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    (clone / "data.dvc").write_text(logged)
+    assert dvc(clone, "pull", "data.dvc") == 0
+    assert (clone / "data" / "bars" / "m" / "B.parquet").read_text() == "first night"
+    assert (clone / "data" / "bars" / "m" / "A.parquet").read_text() == "one"
+
+
 def test_unchanged_data_starts_no_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second run is skipped; a changed file, a lost remote or a lost data.dvc is not."""
     calls: list[str] = []

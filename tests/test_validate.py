@@ -300,7 +300,7 @@ def test_a_live_source_that_has_stopped_fails_its_market(
     paths: Paths, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One stale symbol is named; where most are, the source is at fault. An archive may end."""
-    live = CONFIG.model_copy(update={"source": "live"})
+    live = CONFIG.model_copy(update={"source": "ccxt"})
 
     def spoil(frame: pd.DataFrame) -> None:
         frame.drop(index=range(20, 30), inplace=True)  # noqa: PD002 (spoils in place)
