@@ -232,7 +232,7 @@ class BenchmarkConfig(_Frozen):
     """The long benchmark: seeds, simulated windows a market, and the cuts of an archive."""
 
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
-    train_windows: int = Field(default=64_000, ge=256)
+    train_windows: int = Field(default=32_000, ge=256)
     test_windows: int = Field(default=50_000, ge=256)
     cuts: tuple[dt.date, ...] = ()
 

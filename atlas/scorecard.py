@@ -22,13 +22,13 @@ from atlas.errors import ModelError
 from atlas.evaluation import BLOCK, POOLED, Draws, pooled, session_draws
 from atlas.metrics import (
     expected_calibration_error,
-    expected_log_losses,
     gain,
     hits,
     lift,
     log_losses,
 )
 from atlas.selection import confidence_threshold, selected_accuracy
+from atlas.shares import Windows, model_shares
 
 __all__ = [
     "CEILINGS",
@@ -218,19 +218,10 @@ def _shares(
     found = {"lift": lift(p, q), "bayes_gain": gain(p, q, p)}
     if ceiling is None:
         return found
-    edge = 2 * p - 1
-    even = np.log(2)
-    columns = [np.sign(q - 0.5) * edge, np.sign(ceiling - 0.5) * edge]
-    columns += [even - expected_log_losses(p, q), even - expected_log_losses(p, ceiling)]
-    _, row = np.unique(session, return_inverse=True)
-    sums = np.stack([np.bincount(row, weights=column) for column in columns], axis=1)  # (S, 4)
-    rng = np.random.default_rng(own.seed)
-    counts = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=own.resamples)
-    drawn = counts @ sums  # (R, 4)
-    whole = sums.sum(axis=0)
-    for name, top, bottom in (("lift", 0, 1), ("gain", 2, 3)):
-        found[f"informed_{name}"] = float(whole[top] / whole[bottom])
-        found[f"informed_{name}_error"] = float((drawn[:, top] / drawn[:, bottom]).std())
+    windows = Windows(p, q, ceiling, session)
+    shares = model_shares({"": windows}, resamples=own.resamples, seed=own.seed)
+    for name in ("informed_lift", "informed_gain"):
+        found[name], found[f"{name}_error"] = getattr(shares, name)
     return found
 
 

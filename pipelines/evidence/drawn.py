@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from atlas.ceilings import fit_law_posterior
 
 from atlas.bars import Timeframe
 from atlas.config import ATLASConfig
 from atlas.draws import draw_markets
 from atlas.windows import Labels, MarketData, Panel, Question, Split
+from pipelines.evidence.plan import POSTERIOR, Unit
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
 
-__all__ = ["draw", "drawn", "is_drawn"]
+__all__ = ["draw", "drawn", "is_kept", "learn", "posterior"]
 
 _DRAWN = 1_000  # the seeds of the draws begin here: none is that of a home
+_TENFOLD = 10
+_RECORD = "draw.json"
 _PER_PATH = 250  # windows: many paths, because each has one law and one level
 _ARRAYS = ("offsets", "timestamp", "session", "values", "fingerprint", "rule", "probability", "law")
 
@@ -41,23 +45,39 @@ def draw(paths: Paths, config: ATLASConfig, seed: int, key: str) -> None:
     found = draw_markets(config, seed=_DRAWN + seed, paths=paths_of, **windows)
     for market, own in found.items():
         _save(folder / market, own)
-    write_json(folder / "draw.json", {"key": key, "markets": list(found)})
+    write_json(folder / _RECORD, {"key": key, "markets": list(found)})
 
 
-def is_drawn(paths: Paths, seed: int, key: str) -> bool:
-    """Say whether the windows of a seed are kept under this key."""
-    record = _folder(paths, seed) / "draw.json"
+def learn(paths: Paths, config: ATLASConfig, key: str) -> None:
+    """Fit what inputs say of the law on tenfold windows of other paths, and keep it under `key`."""
+    count = _TENFOLD * config.benchmark.train_windows
+    found = draw_markets(config, seed=_DRAWN, paths=-(-count // _PER_PATH), train=count)
+    write_json(_posterior(paths), {"key": key, "model": fit_law_posterior(found)})
+
+
+def posterior(paths: Paths) -> str:
+    """Return the posterior that is kept, as `atlas.ceilings` reads it."""
+    return str(read_json(_posterior(paths))["model"])
+
+
+def is_kept(paths: Paths, unit: Unit, key: str) -> bool:
+    """Say whether what the unit draws or learns is kept under this key."""
+    record = _posterior(paths) if unit.model == POSTERIOR else _folder(paths, unit.seed) / _RECORD
     return record.is_file() and bool(read_json(record)["key"] == key)
 
 
 def drawn(paths: Paths, seed: int) -> dict[str, MarketData]:
     """Return the windows that are kept of a seed, markets in the order of params."""
     folder = _folder(paths, seed)
-    return {market: _load(folder / market) for market in read_json(folder / "draw.json")["markets"]}
+    return {market: _load(folder / market) for market in read_json(folder / _RECORD)["markets"]}
 
 
 def _folder(paths: Paths, seed: int) -> Path:
     return paths.var / "evidence" / f"drawn-{seed}"
+
+
+def _posterior(paths: Paths) -> Path:
+    return paths.var / "evidence" / "posterior.json"
 
 
 def _save(folder: Path, own: MarketData) -> None:

@@ -21,8 +21,10 @@ from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
 
 __all__ = [
+    "CEILINGS",
     "DRAW",
     "NETWORKS",
+    "POSTERIOR",
     "SIMULATED",
     "YARDSTICKS",
     "Unit",
@@ -36,6 +38,8 @@ __all__ = [
 
 SIMULATED = "simulated"
 DRAW = "draw"  # the unit that draws the windows of the others of its seed
+POSTERIOR = "posterior"  # the unit that learns what inputs say of the law, for the ceiling
+CEILINGS = "ceilings"  # the unit that says what could be known of a seed's test windows
 YARDSTICKS = "yardsticks"  # the unit of all rivals that are no network: they take seconds
 NETWORKS = (
     "moe_mlp",
@@ -69,7 +73,7 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     """Return the units of a configuration, the champion's candidates first."""
     simulated = config.source == SIMULATED
     cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
-    models = (YARDSTICKS, *(NETWORKS if simulated else _REAL))
+    models = (CEILINGS, YARDSTICKS, *NETWORKS) if simulated else (YARDSTICKS, *_REAL)
     return tuple(
         Unit(cut, seed, model)
         for model in models
@@ -82,7 +86,10 @@ def draws(config: ATLASConfig) -> tuple[Unit, ...]:
     """Return the units that must be done before any other: none on an archive."""
     if config.source != SIMULATED:
         return ()
-    return tuple(Unit(SIMULATED, seed, DRAW) for seed in config.benchmark.seeds)
+    return (
+        Unit(SIMULATED, 0, POSTERIOR),
+        *(Unit(SIMULATED, seed, DRAW) for seed in config.benchmark.seeds),
+    )
 
 
 def root(paths: Paths) -> Path:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atlas.errors import ConfigError, ModelError
 from pipelines.evidence import plan
-from pipelines.evidence.drawn import is_drawn
+from pipelines.evidence.drawn import is_kept
 from pipelines.files import write_bytes
 from pipelines.launch import child_environment, stream
 from pipelines.night import Night, alone, prepare
@@ -69,8 +69,7 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
     first = [
         unit
         for unit in plan.draws(config)
-        if any(one.seed == unit.seed for one in left)
-        and not is_drawn(paths, unit.seed, plan.key_of(paths, config, unit))
+        if left and not is_kept(paths, unit, plan.key_of(paths, config, unit))
     ]
     params = paths.var / "params" / "evidence.yaml"
     write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True).encode())

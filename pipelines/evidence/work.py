@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from atlas.ceilings import bayes, informed
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
 from atlas.config import ATLASConfig
@@ -25,7 +26,7 @@ from atlas.training import train
 from atlas.windows import MarketData, told_law
 from pipelines.evidence import plan
 from pipelines.evidence.cuts import archive_at
-from pipelines.evidence.drawn import draw, drawn
+from pipelines.evidence.drawn import draw, drawn, learn, posterior
 from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.paths import Paths
 from pipelines.training_progress import watch
@@ -37,14 +38,23 @@ log = logging.getLogger(__name__)
 
 def do(paths: Paths, config: ATLASConfig, unit: plan.Unit, *, as_of: pd.Timestamp) -> None:
     """Fit and score the models of a unit and record it as done."""
+    key = plan.key_of(paths, config, unit)
     if unit.model == plan.DRAW:
-        draw(paths, config, unit.seed, plan.key_of(paths, config, unit))
-        return
+        draw(paths, config, unit.seed, key)
+    elif unit.model == plan.POSTERIOR:
+        learn(paths, config, key)
+    else:
+        _score(paths, config, unit, as_of)
+
+
+def _score(paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timestamp) -> None:
     folder = plan.root(paths) / unit.name
     begun = time.process_time()
     data = _windows(paths, config, unit, as_of)
     if unit.model == plan.YARDSTICKS:
         files = _yardsticks(folder, config, data, unit)
+    elif unit.model == plan.CEILINGS:
+        files = _ceilings(folder, data, posterior(paths))
     else:
         files = _network(folder, config, data, unit)
     facts = {"cpu_s": round(time.process_time() - begun, 1)}
@@ -81,6 +91,15 @@ def _yardsticks(
         files.append(_write(folder, name, parts))
         log.info("%s: %s is scored", unit.name, name)
     return files
+
+
+def _ceilings(folder: Path, data: Mapping[str, MarketData], learned: str) -> list[Path]:
+    """Write what could be known of the windows: the law named, and what the inputs say of it."""
+    known = [_frame(own, {"probability": bayes(own, _ends(own))}) for own in data.values()]
+    mixed = [
+        _frame(own, {"probability": informed(learned, own, _ends(own))}) for own in data.values()
+    ]
+    return [_write(folder, "bayes", known), _write(folder, "informed", mixed)]
 
 
 def _network(
