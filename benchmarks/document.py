@@ -16,12 +16,14 @@ import typer
 from benchmarks.pictures import draw_accuracy, draw_curves, draw_gates
 from pipelines.paths import Paths
 
-__all__ = ["page", "results", "sentence"]
+__all__ = ["block", "page", "readme", "results"]
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
 SOURCES = {"simulated": "Simulated markets", "files": "Real markets"}
 _POOLED = "mean over markets"
+_QUOTED = ("base_rate", "lightgbm", "cnn", "moe_rule", "moe_mlp")
+_BEGIN, _END = "<!-- benchmark: written by python -m benchmarks.document -->", "<!-- end -->"
 _HEAD = """# The benchmark
 
 Written by `python -m benchmarks.document` from `benchmarks/results/`; nobody typed a figure here.
@@ -56,10 +58,28 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def sentence(found: Mapping[str, Any], model: str, market: str = _POOLED) -> str:
-    """Return a model's accuracy and log-loss on a market, as README quotes them."""
-    row = _find(found, market, model)
-    return f"{_interval(row, 'accuracy', 100, 2)} %, log-loss {row['log_loss']:.4f}"
+def block() -> str:
+    """Return the table that README shows between its markers: a few models, means over markets."""
+    lines = [
+        "| mean over markets | accuracy, % | log-loss | of informed lift |",
+        "|---|--:|--:|--:|",
+    ]
+    for source, title in SOURCES.items():
+        if (found := results(source)) is None:
+            continue
+        for model in _QUOTED:
+            row = _find(found, _POOLED, model)
+            cells = [f"{title.lower()}: {model}", _interval(row, "accuracy", 100, 2)]
+            cells += [_interval(row, "log_loss", 1, 4), _share(row, "informed_lift")]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def readme(text: str) -> str:
+    """Return README with the block between its markers written anew."""
+    before, rest = text.split(_BEGIN)
+    after = rest.split(_END)[1]
+    return f"{before}{_BEGIN}\n\n{block()}\n\n{_END}{after}"
 
 
 def _section(source: str, title: str, found: Mapping[str, Any]) -> str:
@@ -182,6 +202,8 @@ def main(
             draw_curves(found, docs / f"benchmark-{source}-curves.svg")
             draw_gates(found, docs / f"benchmark-{source}-gates.svg")
     (docs / "benchmark.md").write_text(page(), encoding="utf-8")
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    (PROJECT / "README.md").write_text(readme(text), encoding="utf-8")
     typer.echo(f"wrote {docs / 'benchmark.md'}")
 
 
