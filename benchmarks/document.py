@@ -98,7 +98,10 @@ def _section(source: str, title: str, found: Mapping[str, Any]) -> str:
     lines += [f"![accuracy](benchmark-{source}-accuracy.svg)", ""]
     for market in dict.fromkeys(row["market"] for row in found["table"]):
         lines += _market(found, market)
+    if found["checks"]:
+        lines += ["### Targets", "", *_checks(found), ""]
     lines += ["### Paired tests", "", *_tests(found), ""]
+    lines += ["### Volatility", "", *_volatility(found), ""]
     lines += [
         f"![risk and reliability](benchmark-{source}-curves.svg)",
         "",
@@ -154,6 +157,35 @@ def _tests(found: Mapping[str, Any]) -> list[str]:
         cells = [row["model"], row["against"], row["market"], f"{row['loss_difference']:+.5f}"]
         cells += [_p(row["dm_p"]), _p(row["dm_p_holm"])]
         cells += [f"{100 * row['accuracy_difference']:+.2f}", _p(row["mcnemar_p"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _checks(found: Mapping[str, Any]) -> list[str]:
+    lines = ["| figure | value | target | met |", "|---|--:|---|---|"]
+    for row in found["checks"]:
+        value = f"{row['value']:.4f} ± {row['error']:.4f}"
+        cells = (row["figure"], value, row["target"], "yes" if row["met"] else "no")
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _volatility(found: Mapping[str, Any]) -> list[str]:
+    markets = list(dict.fromkeys(row["market"] for row in found["volatility"]))
+    lines = [
+        "Log realised variance of the coming bars: QLIKE, and R² in brackets.",
+        "",
+        "| model | " + " | ".join(markets) + " |",
+        "|---|" + "--:|" * len(markets),
+    ]
+    for model in dict.fromkeys(row["model"] for row in found["volatility"]):
+        own = {row["market"]: row for row in found["volatility"] if row["model"] == model}
+        cells = [f"{own[m]['qlike']:.4f} ({_number(own[m]['r2'], 1, 3)})" for m in markets]
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    lines += ["", "| model | against | market | QLIKE | p | Holm |", "|---|---|---|--:|--:|--:|"]
+    for row in found["volatility_tests"]:
+        cells = [row["model"], row["against"], row["market"], f"{row['qlike_difference']:+.5f}"]
+        cells += [_p(row["dm_p"]), _p(row["dm_p_holm"])]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

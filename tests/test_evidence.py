@@ -35,14 +35,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     for unit in plan.draws(config):
         work.do(paths, config, unit, as_of=AS_OF)
     for unit in plan.units(config):
-        if unit.model in (plan.YARDSTICKS, "moe_mlp"):
+        if unit.model not in plan.NETWORKS or unit.model == "moe_mlp":
             work.do(paths, config, unit, as_of=AS_OF)
     return paths
 
 
 def test_all_models_and_seeds_are_units() -> None:
     """Simulated: eight networks and the yardsticks; an archive: no oracle, a unit for each cut."""
-    assert len(plan.units(_config())) == 2 * (len(plan.NETWORKS) + 1)
+    assert len(plan.units(_config())) == 2 * (len(plan.NETWORKS) + 3)
     real = _config(cuts=["2021-01-01", "2022-01-01"]).model_copy(update={"source": "files"})
     names = {unit.model for unit in plan.units(real)}
     assert "moe_oracle" not in names
@@ -79,11 +79,18 @@ def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:
     """A row per market and model, seeds laid end to end, tests beside them."""
     found = assemble(home, _config())
     models = set(found.table["model"])
-    assert {"base_rate", "reversal", "lightgbm", "moe_mlp"} <= models
+    assert {"base_rate", "reversal", "logistic", "lightgbm", "moe_mlp"} <= models
+    assert {"bayes", "informed"} <= models
     own = found.table[found.table["market"] == "equity_daily"]
     assert (own["n"] == 600).all()
     assert found.table["lift"].notna().all()
     assert set(found.tests["against"]) == {found.rival}
+    assert found.table.set_index(["market", "model"]).loc[("equity_daily", "bayes"), "lift"] == 1
+    assert {"persistence", "har", "garch", "lightgbm", "moe_mlp"} <= set(found.volatility["model"])
+    assert found.volatility["qlike"].notna().all()
+    targets = found.checks.set_index("figure")
+    assert targets.loc["informed_lift moe_mlp", "target"] == "≥ 0.97"
+    assert not targets.loc["informed_lift moe_mlp", "met"]  # sixty steps of training
     gates = found.curves["gates"]["moe_mlp"]
     assert sum(gates["options_skew"].values()) == pytest.approx(1, abs=1e-3)
     assert gates["options_skew"]["options_skew"] == pytest.approx(1)

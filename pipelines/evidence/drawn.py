@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from atlas.ceilings import fit_law_posterior
 
 from atlas.bars import Timeframe
+from atlas.ceilings import fit_law_posterior
 from atlas.config import ATLASConfig
 from atlas.draws import draw_markets
 from atlas.windows import Labels, MarketData, Panel, Question, Split

@@ -30,8 +30,12 @@ def publish(night: Night, console: Console) -> None:
     folder = plan.root(night.paths)
     write_parquet(folder / "table.parquet", found.table)
     write_parquet(folder / "tests.parquet", found.tests)
+    write_parquet(folder / "volatility.parquet", found.volatility)
     write_json(folder / "results.json", record)
     parts = [_LEGEND, text.scores(found.table), _rival(found), text.tests(found.tests)]
+    if len(found.checks):
+        parts += [text.checks(found.checks)]
+    parts += [text.volatility(found.volatility), text.volatility_tests(found.volatility_tests)]
     written = text.as_text(parts)
     write_bytes(folder / "table.txt", written.encode())
     run = tracking.log_benchmark(night.paths, record["metadata"], _metrics(found.table), folder)
@@ -58,6 +62,9 @@ def document(night: Night, found: Evidence) -> dict[str, Any]:
         "metadata": metadata,
         "table": _rows(found.table),
         "tests": _rows(found.tests),
+        "checks": _rows(found.checks),
+        "volatility": _rows(found.volatility),
+        "volatility_tests": _rows(found.volatility_tests),
         "curves": found.curves,
     }
 

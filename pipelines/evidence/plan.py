@@ -26,6 +26,7 @@ __all__ = [
     "NETWORKS",
     "POSTERIOR",
     "SIMULATED",
+    "VOLATILITY",
     "YARDSTICKS",
     "Unit",
     "draws",
@@ -41,6 +42,7 @@ DRAW = "draw"  # the unit that draws the windows of the others of its seed
 POSTERIOR = "posterior"  # the unit that learns what inputs say of the law, for the ceiling
 CEILINGS = "ceilings"  # the unit that says what could be known of a seed's test windows
 YARDSTICKS = "yardsticks"  # the unit of all rivals that are no network: they take seconds
+VOLATILITY = "volatility"  # the unit of the rivals that forecast log realised variance
 NETWORKS = (
     "moe_mlp",
     "moe_rule",
@@ -73,7 +75,8 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     """Return the units of a configuration, the champion's candidates first."""
     simulated = config.source == SIMULATED
     cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
-    models = (CEILINGS, YARDSTICKS, *NETWORKS) if simulated else (YARDSTICKS, *_REAL)
+    rivals = (YARDSTICKS, VOLATILITY)
+    models = (CEILINGS, *rivals, *NETWORKS) if simulated else (*rivals, *_REAL)
     return tuple(
         Unit(cut, seed, model)
         for model in models

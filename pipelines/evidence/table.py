@@ -6,9 +6,9 @@ unit that is resampled. An archive's seeds share their rows, and sessions are re
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from atlas.config import ATLASConfig
@@ -16,7 +16,9 @@ from atlas.errors import ModelError
 from atlas.evaluation import BLOCK, block_length
 from atlas.scorecard import CEILINGS, ScoreSettings, paired_tests, rival_of, scorecard
 from atlas.significance import hac_lag
+from atlas.volatility_table import volatility_table, volatility_tests
 from pipelines.evidence import plan
+from pipelines.evidence.checks import checks
 from pipelines.evidence.curves import curves, gate_weights
 from pipelines.paths import Paths
 
@@ -27,14 +29,20 @@ CANDIDATES = ("moe_mlp", "moe_rule")
 RIVALS = ("base_rate", "reversal", "logistic", "lightgbm", "cnn", "cnn_fingerprint", "cnn_1d")
 _ORDER = (*RIVALS, "moe_uniform", "moe_random", "moe_rule", "moe_mlp", "moe_oracle", *CEILINGS)
 _COLUMNS = ["market", "symbol", "timestamp", "session", "split", "y", "p", "returned", "spread"]
+_FORECASTERS = ("persistence", "har", "garch", "lightgbm")
+_FORECAST_COLUMNS = ["market", "symbol", "timestamp", "session", "split"]
+_FORECAST_COLUMNS += ["log_rv", "log_rv_predicted"]
 _SEED_PLACES = 100_000  # a path's number is below it
 
 
 class Evidence(NamedTuple):
-    """The long table, the paired tests, the curves, and the rival that validation chose."""
+    """Both tables with their paired tests, checks of targets, curves, and validation's rival."""
 
     table: pd.DataFrame
     tests: pd.DataFrame
+    volatility: pd.DataFrame
+    volatility_tests: pd.DataFrame
+    checks: pd.DataFrame
     curves: dict[str, Any]
     rival: str
 
@@ -67,18 +75,51 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
     drawn["gates"] = {
         name: gate_weights(paths, plan.units(config), name) for name in CANDIDATES if name in test
     }
-    return Evidence(table, pd.concat(tests, ignore_index=True), drawn, rival)
+    forecasts = _forecasts(paths, config)
+    compared = [
+        volatility_tests(forecasts, own, _FORECASTERS, lags=settings.lags)
+        for own in CANDIDATES
+        if own in forecasts
+    ]
+    return Evidence(
+        table,
+        pd.concat(tests, ignore_index=True),
+        volatility_table(forecasts),
+        pd.concat(compared, ignore_index=True),
+        checks(test),
+        drawn,
+        rival,
+    )
 
 
 def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
     """Return every model's rows, a frame for each seed (simulated: one frame of all seeds)."""
+    units = [unit for unit in plan.units(config) if unit.model != plan.VOLATILITY]
+    return _gathered(paths, config, units, [*_COLUMNS, "probability"], _ORDER)
+
+
+def _forecasts(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
+    """Return every model's forecasts of log realised variance on test rows."""
+    skipped = (plan.YARDSTICKS, plan.CEILINGS)
+    units = [unit for unit in plan.units(config) if unit.model not in skipped]
+    found = _gathered(paths, config, units, _FORECAST_COLUMNS, (*_FORECASTERS, *plan.NETWORKS))
+    return {model: _part(frames, "test") for model, frames in found.items()}
+
+
+def _gathered(
+    paths: Paths,
+    config: ATLASConfig,
+    units: Sequence[plan.Unit],
+    columns: list[str],
+    order: Sequence[str],
+) -> dict[str, list[pd.DataFrame]]:
     found: dict[str, dict[int, list[pd.DataFrame]]] = {}
-    for unit in plan.units(config):
+    for unit in units:
         for path in sorted((plan.root(paths) / unit.name).glob("*.parquet")):
-            frame = _read(path, unit)
+            frame = _read(path, unit, columns)
             found.setdefault(path.stem, {}).setdefault(unit.seed, []).append(frame)
     rows = {}
-    for model in (name for name in _ORDER if name in found):
+    for model in (name for name in order if name in found):
         seeds = [pd.concat(parts, ignore_index=True) for parts in found[model].values()]
         if config.source == plan.SIMULATED:
             seeds = [pd.concat(seeds, ignore_index=True)]
@@ -86,10 +127,11 @@ def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
     return rows
 
 
-def _read(path: Any, unit: plan.Unit) -> pd.DataFrame:
-    frame = pd.read_parquet(path, columns=[*_COLUMNS, "probability"])
+def _read(path: Path, unit: plan.Unit, columns: list[str]) -> pd.DataFrame:
+    frame = pd.read_parquet(path, columns=columns)
     if unit.cut == plan.SIMULATED:
-        numbers = frame["symbol"].str[-5:].astype(np.int64)
+        names = frame["market"].astype(str) + "/" + frame["symbol"].astype(str)
+        numbers, _ = pd.factorize(names, sort=True)
         frame["session"] = unit.seed * _SEED_PLACES + numbers
         frame["symbol"] = frame["session"]
     return frame

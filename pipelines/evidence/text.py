@@ -13,7 +13,7 @@ from rich.table import Table
 from atlas.benchmark import SEED_FIGURES
 from atlas.evaluation import POOLED
 
-__all__ = ["WIDTH", "as_text", "scores", "tests"]
+__all__ = ["WIDTH", "as_text", "checks", "scores", "tests", "volatility", "volatility_tests"]
 
 WIDTH = 140
 _HEADINGS = (
@@ -65,6 +65,45 @@ def tests(table: pd.DataFrame) -> Table:
             f"{100 * row['accuracy_difference']:+.2f}",
             _p(row["mcnemar_p"]),
         )
+        if row["market"] == POOLED:
+            text.add_section()
+    return text
+
+
+def checks(table: pd.DataFrame) -> Table:
+    """Return the targets of the simulated markets beside what was reached."""
+    text = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="targets")
+    for place, name in enumerate(("figure", "value", "target", "met")):
+        text.add_column(name, justify="right" if place == 1 else "left")
+    for row in table.to_dict("records"):
+        value = f"{row['value']:.4f} ±{row['error']:.4f}"
+        text.add_row(row["figure"], value, row["target"], "yes" if row["met"] else "no")
+    return text
+
+
+def volatility(table: pd.DataFrame) -> Table:
+    """Return QLIKE and R² of every model's log realised variance, a column pair a market."""
+    text = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="volatility: QLIKE (R²)")
+    markets = list(dict.fromkeys(table["market"]))
+    for place, name in enumerate(("model", *markets)):
+        text.add_column(str(name), justify="right" if place else "left")
+    for model, own in table.groupby("model", sort=False):
+        cells = own.set_index("market")
+        text.add_row(
+            str(model),
+            *(f"{cells.loc[m, 'qlike']:.4f} ({cells.loc[m, 'r2']:.3f})" for m in markets),
+        )
+    return text
+
+
+def volatility_tests(table: pd.DataFrame) -> Table:
+    """Return the differences of QLIKE with their p-values, Holm over markets."""
+    text = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(("model", "against", "market", "QLIKE", "DM p", "Holm")):
+        text.add_column(name, justify="left" if place < 3 else "right")
+    for row in table.to_dict("records"):
+        figures = (f"{row['qlike_difference']:+.5f}", _p(row["dm_p"]), _p(row["dm_p_holm"]))
+        text.add_row(row["model"], row["against"], row["market"], *figures)
         if row["market"] == POOLED:
             text.add_section()
     return text

@@ -15,14 +15,23 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from atlas.ceilings import bayes, informed
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
+from atlas.ceilings import bayes, informed
 from atlas.config import ATLASConfig
 from atlas.costs import next_returns, spreads
+from atlas.linear import Logistic
 from atlas.moe import AtlasMoE, Network, build_model
 from atlas.prediction import predict
 from atlas.training import train
+from atlas.volatility import (
+    Garch,
+    Har,
+    LightGBMVolatility,
+    Persistence,
+    VolatilityYardstick,
+    score_volatility,
+)
 from atlas.windows import MarketData, told_law
 from pipelines.evidence import plan
 from pipelines.evidence.cuts import archive_at
@@ -53,6 +62,8 @@ def _score(paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timesta
     data = _windows(paths, config, unit, as_of)
     if unit.model == plan.YARDSTICKS:
         files = _yardsticks(folder, config, data, unit)
+    elif unit.model == plan.VOLATILITY:
+        files = _volatility(folder, config, data, unit)
     elif unit.model == plan.CEILINGS:
         files = _ceilings(folder, data, posterior(paths))
     else:
@@ -79,6 +90,7 @@ def _yardsticks(
     models: dict[str, Yardstick] = {
         "base_rate": BaseRate(),
         "reversal": ReversalRule(),
+        "logistic": Logistic(),
         "lightgbm": LightGBM(settings),
     }
     files = []
@@ -89,6 +101,23 @@ def _yardsticks(
             for market, own in data.items()
         ]
         files.append(_write(folder, name, parts))
+        log.info("%s: %s is scored", unit.name, name)
+    return files
+
+
+def _volatility(
+    folder: Path, config: ATLASConfig, data: Mapping[str, MarketData], unit: plan.Unit
+) -> list[Path]:
+    horizons = {market: config.markets[market].volatility_horizon for market in data}
+    models: dict[str, VolatilityYardstick] = {
+        "persistence": Persistence(horizons),
+        "har": Har(),
+        "garch": Garch(horizons),
+        "lightgbm": LightGBMVolatility(threads=config.training.threads, seed=unit.seed),
+    }
+    files = []
+    for name, model in models.items():
+        files.append(_write(folder, name, [score_volatility(model, data)]))
         log.info("%s: %s is scored", unit.name, name)
     return files
 
