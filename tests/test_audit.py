@@ -40,7 +40,7 @@ PARAMS = {
             "calendar": "XNYS",
             "label": {"horizon": 6},
             "volatility_horizon": 12,
-            "cut": {"test": 4, "validation": 2},
+            "cut": {"test": 3, "validation": 2},
         },
         "surfaces": {
             "timeframe": "1d",
@@ -76,8 +76,8 @@ def _surfaces(times, seed):
 def home(tmp_path_factory):
     """Three small markets, judged and fingerprinted, and their configuration."""
     paths, config = Paths(tmp_path_factory.mktemp("home")), ATLASConfig.parse(PARAMS)
-    days = pd.date_range(end="2026-11-19", periods=420, freq="D", tz="UTC", unit="us")
-    open_days = sessions("XNYS", pd.Timestamp("2026-10-21"), pd.Timestamp("2026-11-19"))
+    days = pd.date_range(end="2026-11-19", periods=340, freq="D", tz="UTC", unit="us")
+    open_days = sessions("XNYS", pd.Timestamp("2026-11-03"), pd.Timestamp("2026-11-19"))
     minutes = bar_opens("XNYS", Timeframe.parse("5min"), open_days)
     for seed in range(3):
         step = Timeframe.parse("1d")

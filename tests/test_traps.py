@@ -26,7 +26,7 @@ from atlas.windows import MarketData, cut, label
 from tests.panels import walk
 
 SURE = 0.999
-TESTED = 1_500
+TESTED = 1_000
 SMALL = LightGBMSettings(rows=4_000, rounds=30, learning_rate=0.15, leaves=15, min_leaf=50)
 CONFIG = ATLASConfig.parse(
     {
@@ -37,7 +37,7 @@ CONFIG = ATLASConfig.parse(
                 "calendar": "24/7",
                 "label": {"horizon": 15},
                 "volatility_horizon": 60,
-                "cut": {"test": 12, "validation": 3},
+                "cut": {"test": 10, "validation": 2},
             },
             "intraday": {
                 "timeframe": "5min",
@@ -70,7 +70,7 @@ CONFIG = ATLASConfig.parse(
         "training": {"epochs": 1, "windows_per_epoch": 1_200, "batch": 120},
     }
 )
-BARS = {"crypto": 1440 * 20, "intraday": 78 * 120, "daily": 1_200}
+BARS = {"crypto": 1440 * 16, "intraday": 78 * 100, "daily": 1_000}
 
 
 def _described(panel):
@@ -95,7 +95,7 @@ def _described(panel):
 def _market(name, *, spoil=None):
     """Take a random walk through fingerprints, labels and cut, as a market's bars go."""
     kind = "daily" if name == "relative" else name
-    panel = walk(kind, symbols=4, bars=BARS.get(kind, 1_200), seed=len(name))
+    panel = walk(kind, symbols=4, bars=BARS.get(kind, 1_000), seed=len(name))
     panel = _described(dataclasses.replace(panel, market=name))
     settings, ask = CONFIG.markets[name], CONFIG.label(name)
     asked = {"kind": ask.kind, "measure": ask.measure, "skip": ask.skip, "horizon": ask.horizon}
