@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from atlas.bars import Timeframe
 from atlas.catalogue import CATALOGUE, EXPERT_IDS
@@ -196,6 +204,7 @@ class TrainingConfig(_Frozen):
     averaged_share: float = Field(default=0.3, ge=0, le=1)
     experts: dict[str, OwnTrainingConfig] = {}
     gate: OwnTrainingConfig = OwnTrainingConfig()
+    window: Literal["expanding"] | PositiveInt = "expanding"
     seed: int = 1
     threads: int = Field(default=1, ge=1)
     processes: int = Field(default=1, ge=1, le=64)

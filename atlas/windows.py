@@ -40,6 +40,7 @@ __all__ = [
     "log_positive",
     "measure_iv",
     "moves",
+    "newest",
     "told_law",
 ]
 
@@ -305,6 +306,17 @@ def _parted(
 
 def _date(day: int) -> str:
     return str(np.datetime64(day, "D"))
+
+
+def newest(data: MarketData, sessions: int) -> MarketData:
+    """Keep the training windows of the newest `sessions` sessions that have any (at least 1).
+
+    Validation and test windows stay; a market with fewer sessions stays as it is.
+    """
+    days = data.panel.session[data.split.train]
+    first = np.unique(days)[-sessions:][:1]
+    train = data.split.train[days >= first] if first.size else data.split.train
+    return replace(data, split=replace(data.split, train=train))
 
 
 def moves(panel: Panel, *, kind: Kind, measure: Measure, horizon: int) -> Floats:

@@ -22,7 +22,7 @@ from mlflow.entities import Metric, Param
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.metrics import log_losses
-from pipelines import packaging, tracking
+from pipelines import curves, packaging, tracking
 from pipelines.files import digest, write_json
 from pipelines.paths import PROJECT, Paths
 from pipelines.stamps import code_digest
@@ -164,6 +164,8 @@ def _register(
         _log_params(client, run_id, config)
         _log_table(client, run_id, paths, run.info.start_time)
         _log_losses(client, run_id, losses)
+        points = curves.metrics(paths, ("cnn", *losses), run.info.start_time)
+        client.log_batch(run_id, metrics=points)
         for path in _evidence(paths):
             client.log_artifact(run_id, str(path))
         pages = paths.data_docs(tags["as_of"], "any").parent

@@ -28,7 +28,7 @@ from atlas.prediction import predict
 from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
-from atlas.windows import MarketData, told_law
+from atlas.windows import MarketData, newest, told_law
 from pipelines import checkpoints, samples, stamps, tuned
 from pipelines.files import digest, read_json, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path
@@ -117,6 +117,9 @@ def take_part(
     data = _served(model, samples.load(paths, config, as_of))
     if variant == "moe_oracle":
         data = {market: told_law(own) for market, own in data.items()}
+    if config.training.window != "expanding":
+        span = config.training.window
+        data = {market: newest(own, span) for market, own in data.items()}
     result = _train(paths.checkpoints(variant), model, data, config, variant, key, fabric)
     summary = _summary(variant, result)
     if fabric.global_rank == 0:

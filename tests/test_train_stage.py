@@ -13,14 +13,16 @@ import pytest
 import safetensors.torch
 from rich.console import Console
 
+from atlas import training
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
-from atlas.errors import DataError
+from atlas.errors import DataError, ModelError
+from atlas.losses import direction_loss
 from atlas.moe import build_model
 from atlas.prediction import predict
 from atlas.progress import Progress
-from atlas.windows import MarketData
-from pipelines import train, training_progress
+from atlas.windows import MarketData, newest
+from pipelines import curves, train, training_progress
 from pipelines.files import read_json
 from pipelines.launch import summary_path
 from pipelines.paths import Paths
@@ -225,3 +227,51 @@ def test_progress_is_a_bar_on_a_terminal() -> None:
     text = console.export_text()
     assert "40/40" in text
     assert "load a 0.25 b 0.75" in text
+
+
+def test_a_sliding_window_keeps_the_newest_sessions(paths: Paths) -> None:
+    """Only training windows are dropped; an expanding window keeps all, a long one too."""
+    own = DATA["toy_charts"]
+    days = np.unique(own.panel.session[own.split.train])
+    kept = newest(own, 30)
+    assert np.array_equal(np.unique(kept.panel.session[kept.split.train]), days[-30:])
+    assert np.array_equal(kept.split.validation, own.split.validation)
+    assert np.array_equal(newest(own, 10_000).split.train, own.split.train)
+    _run(paths)
+    expanding = _bytes(paths)
+    _run(paths, window=30)
+    assert _bytes(paths)["model.safetensors"] != expanding["model.safetensors"]
+
+
+def test_curves_hold_a_point_an_epoch_and_the_load_of_each_expert(paths: Paths) -> None:
+    """What the registry logs to MLflow is the history, under names that say what it is."""
+    _run(paths)
+    points = curves.metrics(paths, ("cnn", "moe_mlp"), 0)
+    history = read_json(paths.model("moe_mlp") / "history.json")
+    found = {(point.key, point.step): point.value for point in points}
+    for epoch in history:
+        key = ("curve/moe_mlp/validation_loss", epoch["epoch"])
+        assert found[key] == epoch["validation_loss"]
+        loads = [found[f"load/moe_mlp/{expert}", epoch["epoch"]] for expert in EXPERT_IDS]
+        assert loads == epoch["load"]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the step; what the epoch before it learned is still there to go on from."""
+    real, steps = training.draw, []
+
+    def draw(*given: object, **named: object) -> object:
+        steps.append(named["step"])
+        return real(*given, **named)
+
+    def loss(*given: object) -> object:
+        return direction_loss(*given) * (np.nan if steps[-1] == 8 else 1.0)
+
+    monkeypatch.setattr(training, "draw", draw)
+    monkeypatch.setattr(training, "direction_loss", loss)
+    with pytest.raises(ModelError, match="finite loss, got nan at step 9 of 12"):
+        _run(paths)
+    left = [path.name for path in paths.checkpoints("moe_mlp").iterdir()]
+    assert left == ["step-000000006.safetensors"]
