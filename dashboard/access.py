@@ -49,6 +49,9 @@ class Guard:
             return
         if scope["type"] != "http":
             return
+        # Links are made by this app under its prefix, not by the router that it is mounted in.
+        scope = {**scope, "app_root_path": scope.get("root_path", "")}
+        scope.pop("router", None)
         refusal = await self.check(Request(scope, receive))
         if refusal is not None:
             refusal.headers.update(HEADERS)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
@@ -216,6 +218,19 @@ def test_a_check_stands_before_every_route(whole: Paths) -> None:
     assert len(paths) >= len(PAGES) + 10
     for path in (*paths, *PAGES, *CHARTS):
         assert web.get(path.replace("{name}", "atlas.css")).status_code == 401
+
+
+def test_links_keep_the_prefix_of_a_mount(whole: Paths) -> None:
+    """Mounted under a prefix, as in Airflow, every page answers and its links stay under it."""
+    outer = FastAPI()
+    outer.mount("/atlas", create_app(View(whole, PROJECT / "params.yaml"), local_only))
+    web = TestClient(outer, base_url="http://127.0.0.1")
+    for path in PAGES:
+        answer = web.get(f"/atlas{path}")
+        assert answer.status_code == 200
+        own = re.findall(r'(?:href|src)="(/[^"]*)"', answer.text)
+        assert len(own) > 8
+        assert all(address.startswith("/atlas/") for address in own)
 
 
 def test_answers_forbid_scripts_of_others(whole: Paths) -> None:
