@@ -67,11 +67,11 @@ def webhook() -> str | None:
     Without the connection the environment's `ATLAS_WEBHOOK` counts.
     """
     from airflow.sdk import Connection
-    from airflow.sdk.exceptions import AirflowNotFoundException
+    from airflow.sdk.exceptions import AirflowException
 
     try:
         password: str | None = Connection.get("atlas_webhook").password
-    except AirflowNotFoundException:
+    except AirflowException:
         return None
     return password
 
