@@ -22,7 +22,7 @@ from exchange_calendars.errors import InvalidCalendarName
 from atlas.bars import Timeframe
 from atlas.errors import ConfigError
 
-__all__ = ["bar_opens", "has_close", "session_days", "sessions"]
+__all__ = ["bar_opens", "has_close", "session_days", "session_ranks", "sessions"]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,16 @@ def sessions(calendar: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.Dateti
     ]
     _warn_outside(calendar, table, days)
     return pd.DatetimeIndex(days.astype("datetime64[D]").astype("datetime64[us]"))
+
+
+def session_ranks(calendar: str, days: Longs) -> Longs:
+    """Return the number of each session in its calendar's order, (N,): neighbours differ by one.
+
+    Args:
+        calendar: 24/7 or a name known to exchange_calendars.
+        days: since 1970-01-01; one without a session has the number of the next one.
+    """
+    return days if calendar == ALWAYS else np.searchsorted(_table(calendar).day, days)
 
 
 def bar_opens(calendar: str, timeframe: Timeframe, days: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -3,10 +3,11 @@
 - Inputs come from the functions that training used (`atlas.tails`, `atlas.inputs`), so that a
   served probability is the one of the evaluation. Every row looks back a bounded number of bars:
   the last 320 of a symbol, and for vol30 the 30 sessions before, as bars or as their sums.
-- An unknown market, too few bars, a bad bar in the window, no session for vol30: such a row is not
-  answered. `abstain` is set and `reason` says why; a guess that looks like a prediction is worse
-  than none. Where vol30 is known from fewer than 30 sessions the row is answered and `reason` says
-  so.
+- An unknown market, too few bars, a bad bar in the window, prices that never moved in it, more than
+  five sessions missing from it, no session for vol30: such a row is not answered. `abstain` is set
+  and `reason` says why; a guess that looks like a prediction is worse than none. Where vol30 is
+  known from fewer than 30 sessions, hurst from too few bars, or a few sessions are missing, the
+  row is answered and `reason` says so.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from atlas.bars import Timeframe, utc_timestamps
-from atlas.calendars import bar_opens, has_close, session_days, sessions
+from atlas.calendars import bar_opens, has_close, session_days, session_ranks, sessions
 from atlas.config import ATLASConfig, MarketConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS, VOL_SESSIONS
 from atlas.errors import DataError
@@ -33,9 +34,14 @@ BAD_BAR = (
 )
 _MORE = "give more bars or session_sums"
 NO_VOL30 = f"vol30 is known from 0 of {VOL_SESSIONS} sessions: {_MORE}"
+NO_HURST = "hurst is unknown: it takes 256 bars"
+FLAT = f"no price moved in the last {WINDOW} bars"
+FEW_MISSING = 5  # sessions; with more, 64 bars are no window
 SHORT_VOL30 = f"vol30 is known from fewer than {VOL_SESSIONS} sessions: {_MORE}"
 
 UNLIKE = "the fingerprint is unlike the training set"
+_GAP = f"the last {WINDOW} bars lack more than {FEW_MISSING} sessions: they are no window"
+_LACKS = f"the last {WINDOW} bars lack a session"
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
@@ -83,7 +89,8 @@ def forecast(
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
         raise DataError(f"frame: expected columns {', '.join(REQUIRED)}; missing: {missing}")
-    rows = frame.reset_index(drop=True)
+    names = {name: frame[name].astype(str) for name in ("market", "symbol")}  # of any text type
+    rows = frame.reset_index(drop=True).assign(**{n: v.to_numpy() for n, v in names.items()})
     rows["timestamp"] = utc_timestamps(rows, "frame", DataError)
     parts = [
         _market(served, str(market), own, every_bar, since)
@@ -143,20 +150,76 @@ def _full(
     broken = np.concatenate([tail.broken for tail in full])[ends]
     if not every_bar:  # the newest bar is asked for, so a bad one cannot be passed over
         broken |= np.array([tail.last > tail.timestamp[-1] for tail in full])
-    unknown = np.isnan(panel.fingerprint[ends, FINGERPRINT_COLUMNS.index("vol30")])
-    short = np.concatenate([tail.short for tail in full])[ends]
-    silent = broken | unknown
-    parts = [
-        _rows(panel, ends[broken]).assign(abstain=True, reason=BAD_BAR),
-        _rows(panel, ends[unknown & ~broken]).assign(abstain=True, reason=NO_VOL30),
-    ]
+    rows = panel.fingerprint[ends]
+    unknown = np.isnan(rows[:, FINGERPRINT_COLUMNS.index("vol30")])
+    flat = _is_flat(panel)[ends]
+    missing = _missing_sessions(panel, served.config.markets[market])[ends]
+    silenced = {  # the first that holds is the reason
+        BAD_BAR: broken,
+        NO_VOL30: unknown,
+        FLAT: flat,
+        _GAP: missing > FEW_MISSING,
+    }
+    silent = np.any(list(silenced.values()), axis=0)
+    reasons = np.select(list(silenced.values()), list(silenced), default="").astype(object)
+    parts = [_rows(panel, ends[silent]).assign(abstain=True, reason=reasons[silent])]
     if not silent.all():
-        said = np.where(short[~silent], SHORT_VOL30, "")
-        parts.append(_answers(served, panel, ends[~silent], said))
+        short = np.concatenate([tail.short for tail in full])[ends]
+        hurst = np.isnan(rows[:, FINGERPRINT_COLUMNS.index("hurst")])
+        said = _joined_words({SHORT_VOL30: short, NO_HURST: hurst, _LACKS: missing > 0})
+        parts.append(_answers(served, panel, ends[~silent], said[~silent]))
     return _joined(parts)
 
 
-def _answers(served: Served, panel: Panel, ends: Positions, said: NDArray[np.str_]) -> pd.DataFrame:
+def _is_flat(panel: Panel) -> NDArray[np.bool_]:
+    """Say whether no price of the window that ends at each bar moved, (N,)."""
+    grid: Floats = panel.values  # noqa: PD011 (an array, not a frame)
+    changed = np.zeros(panel.session.size, np.bool_)
+    ranged = np.zeros_like(changed)
+    if panel.modality == "surface":
+        cells = grid.reshape(len(grid), -1)
+        now, before = cells[1:], cells[:-1]
+        changed[1:] = ((now != before) & ~(np.isnan(now) & np.isnan(before))).any(axis=1)
+    else:
+        _, high, low, close = grid[:4]
+        changed[1:], ranged = close[1:] != close[:-1], high != low
+    return ~(_any_of_last(ranged, WINDOW) | _any_of_last(changed, WINDOW - 1))
+
+
+def _any_of_last(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Say for each place whether one of the last `count` flags is set, (N,)."""
+    total = np.cumsum(np.concatenate([np.zeros(count, np.int64), flags]))
+    return np.asarray(total[count:] > total[:-count])
+
+
+def _missing_sessions(panel: Panel, settings: MarketConfig) -> Positions:
+    """Count the calendar's sessions that the window ending at each bar lacks, (N,).
+
+    Zero before a symbol has a window, and for bars longer than a day.
+    """
+    if not panel.timeframe.is_intraday and panel.timeframe.bars_per_day < 1:
+        return np.zeros(panel.session.size, np.int64)
+    rank = session_ranks(settings.calendar, panel.session)
+    begins = np.concatenate([[True], panel.session[1:] != panel.session[:-1]])
+    place = np.cumsum(begins)
+    lag = WINDOW - 1
+    gap = np.zeros(panel.session.size, np.int64)
+    gap[lag:] = (rank[lag:] - rank[:-lag]) - (place[lag:] - place[:-lag])
+    return np.where(panel.index >= lag, np.maximum(gap, 0), 0)
+
+
+def _joined_words(words: dict[str, NDArray[np.bool_]]) -> NDArray[np.object_]:
+    """Join for each row the words that hold, (B,)."""
+    said = [
+        "; ".join(word for word, holds in zip(words, row, strict=True) if holds)
+        for row in zip(*words.values(), strict=True)
+    ]
+    return np.array(said, dtype=object)
+
+
+def _answers(
+    served: Served, panel: Panel, ends: Positions, said: NDArray[np.object_]
+) -> pd.DataFrame:
     """Predict the windows that end at `ends`, abstaining where the fingerprint is unlike."""
     settings = served.config.markets[panel.market]
     ask = served.config.label(panel.market)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from atlas.errors import AtlasError, ConfigError
 from pipelines import night as nights
-from pipelines import notice
+from pipelines import notice, registry_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -144,6 +144,7 @@ def tune(
 _night_stage("benchmark", "Score every model on the same windows and write the table.")
 _night_stage("register", "Register the night's best candidate in MLflow.")
 _night_stage("promote", "Make the candidate champion if it is proven better.")
+registry_commands.add_to(app)
 
 
 @app.command()

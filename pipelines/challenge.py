@@ -27,6 +27,7 @@ __all__ = [
     "BARS_BEFORE",
     "SESSIONS_BEFORE",
     "answers",
+    "check",
     "first_sessions",
     "frames",
     "recent",
@@ -60,7 +61,7 @@ def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) ->
         ModelError: a file of the version was tampered with, or it cannot be loaded or fails; its
             last lines are in the message.
     """
-    _check(paths, version)
+    check(paths, version)
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "asked.parquet", Path(scratch) / "answered.parquet"
         frame.to_parquet(asked, index=False)
@@ -74,7 +75,12 @@ def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) ->
         return pd.read_parquet(answered)
 
 
-def _check(paths: Paths, version: str) -> None:
+def check(paths: Paths, version: str) -> None:
+    """Compare the files of a version with the digest in the registry.
+
+    Raises:
+        ModelError: a file is missing or was changed.
+    """
     held = tracking.resolve(paths, version)
     wanted = held.tags.get(tracking.MANIFEST)
     if wanted is None:

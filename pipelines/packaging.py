@@ -128,18 +128,15 @@ def _same(path: Path, wanted: str) -> None:
 def signature(experts: Sequence[str]) -> ModelSignature:
     """Return what goes in, what may be asked, and what comes out.
 
-    Time stamps may carry a zone, volume may be whole numbers and session_sums may be absent for
-    some symbols, which MLflow's types refuse, so those are left to the library's own check.
+    Time stamps may carry a zone, prices and volume may be whole numbers, names may be categories,
+    and session_sums may be absent for some symbols. MLflow's types refuse all of these, so the
+    schema names the columns and the library's own check reads them.
     """
     numbers = [*PRICES, *OPTIONAL, "tenor", "delta", "iv"]
     free = AnyType()  # type: ignore[no-untyped-call]
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, "market"),
-        ColSpec(DataType.string, "symbol"),
-        ColSpec(free, "timestamp"),
-        ColSpec(free, "volume", required=False),
-        ColSpec(free, SUMS, required=False),
-        *(ColSpec(DataType.double, name, required=False) for name in numbers),
+        *(ColSpec(free, name) for name in ("market", "symbol", "timestamp")),
+        *(ColSpec(free, name, required=False) for name in ("volume", SUMS, *numbers)),
     ]
     params = [
         ParamSpec("every_bar", DataType.boolean, default=False),
@@ -184,8 +181,14 @@ def requirements() -> list[str]:
     return [f"{name}=={version}" for name, version in versions.items()]
 
 
-def card(tags: Mapping[str, str], losses: Mapping[str, float]) -> str:
-    """Return the model card, as Markdown."""
+def card(tags: Mapping[str, str], losses: Mapping[str, float], table: pd.DataFrame) -> str:
+    """Return the model card, as Markdown.
+
+    Args:
+        tags: of the version.
+        losses: each candidate's log-loss on validation.
+        table: the night's benchmark table, a row for each market and model.
+    """
     chosen = ", ".join(f"{name} {loss:.5f}" for name, loss in sorted(losses.items()))
     return f"""\
 **{tags["variant"]}**, trained on the night of {tags["as_of"]} (source: {tags["source"]}).
@@ -196,6 +199,34 @@ def card(tags: Mapping[str, str], losses: Mapping[str, float]) -> str:
   last 320 bars of a symbol are enough, with the 30 sessions before as bars or as session_sums.
 - Output: a calibrated probability that the target rises, volatility, gate weights, and `abstain`
   with its reason where nothing should be said.
-- Use: research on the markets it was trained on. Not advice; the benchmark table of the run says
-  how far each market's accuracy is from its base rate.
+
+## On sessions that it has not seen
+
+{_results(tags["variant"], table)}
+
+## Intended use
+
+Research on the markets it was trained on, one answer a bar. Not advice, and no part of an order
+system: the accuracy above is before any cost.
+
+## Limits
+
+- It knows its own markets alone and abstains elsewhere; a symbol it never saw is answered.
+- It abstains on fewer than 64 good bars, a bad bar among them, prices that did not move, more than
+  five missing sessions, and an unknown vol30; it says so where hurst is unknown (below 256 bars).
+- It does not know when it is asked: read `data_age_s`.
+- Where the accuracy is within chance of the base rate, so is the probability.
 """
+
+
+def _results(variant: str, table: pd.DataFrame) -> str:
+    """Return the variant's rows of the table beside the base rate's, as Markdown."""
+    lines = ["| market | n | base rate | accuracy | log-loss |", "|---|---|---|---|---|"]
+    for row in table[table["model"] == variant].to_dict("records"):
+        cells = [_cell(row.get(name)) for name in ("base_rate", "accuracy", "log_loss")]
+        lines.append(f"| {row['market']} | {row['n']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None or pd.isna(value) else f"{float(value):.4f}"

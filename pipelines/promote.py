@@ -1,17 +1,15 @@
-"""Promote the night's candidate if it is proven better than the champion.
+"""Promote what is proven better than the champion, and nothing else.
 
-- Proven: on the test sessions its log-loss, as a mean over markets, is lower, and the interval of
-  the difference, from resampled sessions, excludes 0. The first champion must so beat the base
-  rate. No champion is a valid end of a night.
-- Sessions are resampled in blocks as for the night's table, at least twice the label's horizon.
-- A row that the champion abstains on counts as the base rate's probability, which is what one has
-  without an answer: a champion cannot win by silence, nor be judged on the rows it likes.
-- The rows are those that neither model trained or chose itself on: sessions from the later of the
-  two first test sessions on. The champion predicts them in a process of its own, with the code it
-  was packaged with (`pipelines.challenge`).
+- Without a champion the night's candidate must beat the base rate (`pipelines.proof`). No champion
+  is a valid end of a night.
+- With one, there is one challenger at a time. A night's candidate takes that place if it is free;
+  every night the two are scored, each in a process of its own with its own code
+  (`pipelines.challenge`), on sessions that neither has seen, and their losses feed an e-process
+  (`pipelines.pair`). At `promotion.evidence` and with the guards of `pipelines.guards` it takes
+  office; after `promotion.nights` nights it gives way. Later candidates only register.
+- `promotion.policy: refresh` lets a retrain of the champion's own settings on newer data replace it
+  unless it is shown worse.
 - A night older than the champion's never promotes: its test sessions are the champion's past.
-- A candidate answers the newest bars in a process of its own before it becomes champion: what
-  cannot be loaded is never promoted, and its compiled code is there for the first user.
 - A night whose candidate is the champion already repeats what was decided then, and leaves the
   evidence of its run and version as it is.
 - The alias is the commit point and is moved under a lock, only if the champion still is the one
@@ -20,239 +18,145 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from numpy.typing import NDArray
 
-from atlas.config import ATLASConfig, PromotionConfig
+from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from atlas.evaluation import BLOCK, Interval, block_length, pooled, session_draws
-from atlas.metrics import log_losses
-from pipelines import challenge, predict, register, store, tracking
+from pipelines import challenge, duel, history, predict, proof, register, store, tracking
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
 
-__all__ = ["Verdict", "against", "block_lengths", "judge", "run"]
+__all__ = ["run"]
 
 log = logging.getLogger(__name__)
-KEYS = ["market", "symbol", "timestamp"]
+LOST = "another promotion changed the champion meanwhile; the next night compares anew"
 
 
-class Verdict(NamedTuple):
-    """Whether the candidate is better, why, and the figures behind it."""
+class _Question(NamedTuple):
+    """What is to be decided: the night's candidate, and who holds which place."""
 
-    better: bool
-    reason: str
-    figures: dict[str, Any]
+    night: dict[str, Any]
+    champion: str | None
+    challenger: str | None
+    settings: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        places = {"champion": self.champion, "challenger": self.challenger}
+        return tracking.digest_of({**self.night, **places, "promotion": self.settings})
 
 
 def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, Any]:
-    """Judge the registered candidate of this night; move the aliases if it is better.
+    """Judge the challenger, or the night's candidate where there is none; move the aliases.
 
     Returns:
-        What promotion.json says: champion_version, promoted, reason, candidate,
+        What promotion.json says: champion_version, challenger_version, promoted, reason, candidate,
         candidate_version, as_of, figures; and `skipped` if the same was decided before.
 
     Raises:
-        ModelError: this night has registered no candidate, or the champion cannot predict, or the
-            candidate that is to replace it cannot.
+        ModelError: this night has registered no candidate, or a version that is asked cannot
+            predict.
     """
-    night = _registration(paths, as_of)
     client = tracking.open_registry(paths)
-    holder = tracking.champion(paths)
-    champion = str(holder.version) if holder else None
-    question = {"champion": champion, "promotion": config.promotion.model_dump(), **night}
+    asked = _question(paths, config, _registration(paths, as_of))
     path = paths.artifacts / tracking.DECISION
     known = read_json(path) if path.is_file() else {}
-    if known.get("question") == tracking.digest_of(question):
+    if known.get("question") == asked.digest:
         return {**known["decision"], "skipped": True}
-    told = tracking.told(client, holder) if champion == night["candidate_version"] else None
-    if told is not None:
-        decision = {**told, "champion_version": champion}
-        write_json(
-            path, {**decision, "question": tracking.digest_of(question), "decision": decision}
-        )
-        return {**decision, "skipped": True}
-    verdict = _verdict(paths, config, night, holder)
-    if verdict.better:
-        _rehearse(paths, config, night)
-    promoted = verdict.better and tracking.swap(paths, night["candidate_version"], champion)
-    reason = verdict.reason
-    if verdict.better and not promoted:
-        reason = "another promotion changed the champion meanwhile; the next night compares anew"
     holder = tracking.champion(paths)
-    champion = str(holder.version) if holder else None
+    is_champion = asked.champion == asked.night["candidate_version"]
+    told = tracking.told(client, holder) if is_champion else None
+    if told is not None:
+        decision = {**told, "champion_version": asked.champion}
+        write_json(path, {**decision, "question": asked.digest, "decision": decision})
+        return {**decision, "skipped": True}
+    outcome = _outcome(paths, config, asked.night, holder)
+    reason, swapped = outcome.reason, False
+    if outcome.winner is not None:
+        swapped = tracking.swap(paths, outcome.winner, asked.champion)
+        reason = outcome.reason if swapped else LOST
+    if swapped and outcome.winner is not None:
+        _inaugurate(paths, asked, outcome)
+    answered = _question(paths, config, asked.night)
     decision = {
-        "as_of": night["as_of"],
-        "candidate": night["candidate"],
-        "candidate_version": night["candidate_version"],
-        "champion_version": champion,
-        "figures": verdict.figures,
-        "promoted": champion == night["candidate_version"],
+        "as_of": asked.night["as_of"],
+        "candidate": asked.night["candidate"],
+        "candidate_version": asked.night["candidate_version"],
+        "challenger_version": answered.challenger,
+        "champion_version": answered.champion,
+        "figures": outcome.figures,
+        "promoted": swapped or is_champion,
         "reason": reason,
     }
-    _tell(client, night, decision)
-    answered = tracking.digest_of({**question, "champion": champion})
-    write_json(path, {**decision, "question": answered, "decision": decision})
+    _tell(client, asked.night, decision)
+    write_json(path, {**decision, "question": answered.digest, "decision": decision})
     log.info("promote: %s", reason)
     return {**decision, "skipped": False}
 
 
-def judge(
-    rows: pd.DataFrame,
-    rival: str,
-    settings: PromotionConfig,
-    blocks: Mapping[str, float] | None = None,
-) -> Verdict:
-    """Compare a candidate with its rival on the same rows.
-
-    Args:
-        rows: market, session, y (0 or 1), probability (the candidate's) and rival.
-        rival: the rival's name, for the reason.
-        settings: resamples and confidence of the interval.
-        blocks: mean length of the resampled blocks by market, sessions; a week where not given.
-    """
-    y = rows["y"].to_numpy(float)
-    own = log_losses(y, rows["probability"].to_numpy(float))
-    other = log_losses(y, rows["rival"].to_numpy(float))
-    markets = rows["market"].to_numpy(str)
-    losses = pd.DataFrame({"market": markets, "candidate": own, "rival": other})
-    interval = _difference(losses, rows["session"].to_numpy("int64"), settings, blocks or {})
-    by_market = losses.groupby("market").mean()
-    figures = {
-        "rival": rival,
-        "log_loss_candidate": float(by_market["candidate"].mean()),
-        "log_loss_rival": float(by_market["rival"].mean()),
-        "difference": interval.value,
-        "difference_low": interval.low,
-        "difference_high": interval.high,
-        "confidence": settings.confidence,
-        "rows": len(rows),
-        "markets": by_market.round(6).to_dict("index"),
-    }
-    better = interval.high < 0
-    claim = "is lower" if better else "is not proven lower"
-    return Verdict(
-        better,
-        f"log-loss {figures['log_loss_candidate']:.5f} {claim} than that of {rival}, "
-        f"{figures['log_loss_rival']:.5f}: difference {interval.value:+.5f}, "
-        f"{settings.confidence:.0%} interval [{interval.low:+.5f}, {interval.high:+.5f}]",
-        figures,
-    )
-
-
-def _difference(
-    losses: pd.DataFrame,
-    sessions: NDArray[np.int64],
-    settings: PromotionConfig,
-    blocks: Mapping[str, float],
-) -> Interval:
-    """Return the mean over markets of the candidate's loss less the rival's, and its interval."""
-    gain = (losses["candidate"] - losses["rival"]).to_numpy(float)
-    markets = losses["market"].to_numpy(str)
-    draws = [
-        session_draws(
-            gain[markets == market],
-            sessions[markets == market],
-            block=blocks.get(str(market), BLOCK),
-            resamples=settings.resamples,
-            confidence=settings.confidence,
-            seed=place,
-        )
-        for place, market in enumerate(np.unique(markets))
-    ]
-    return pooled(draws).interval(settings.confidence)
-
-
-def block_lengths(rows: pd.DataFrame, config: ATLASConfig) -> dict[str, float]:
-    """Return the block of each market's test rows, as `pipelines.benchmark` counts it."""
-    blocks = {}
-    for market, own in rows.groupby("market"):
-        horizon = config.label(str(market)).horizon
-        days = own["session"].nunique() * own["symbol"].nunique()
-        blocks[str(market)] = block_length(horizon, len(own) / days * horizon)
-    return blocks
-
-
-def _verdict(
+def _outcome(
     paths: Paths, config: ATLASConfig, night: dict[str, Any], holder: ModelVersion | None
-) -> Verdict:
-    own = _test_rows(paths.model(night["candidate"]) / "predictions.parquet", None)
-    blocks = block_lengths(own, config)
-    base = _test_rows(paths.benchmark / "predictions.parquet", "base_rate")
+) -> duel.Outcome:
+    if holder is None:
+        return _first(paths, config, night)
+    version, held = str(holder.version), holder.tags["as_of"]
+    if version == night["candidate_version"]:  # killed after the alias moved, before it was told
+        return duel.Outcome(None, f"version {version} already is the champion", {})
+    if held > night["as_of"]:
+        reason = f"the champion's night {held} is newer than {night['as_of']}: a past night never"
+        return duel.Outcome(None, f"{reason} promotes", {})
+    return duel.judge(paths, config, night, holder)
+
+
+def _first(paths: Paths, config: ATLASConfig, night: dict[str, Any]) -> duel.Outcome:
+    """Judge the candidate of a home without a champion against the base rate."""
+    candidate = night["candidate_version"]
+    if why := duel.stood_down(paths, candidate):
+        return duel.Outcome(None, f"no champion: version {candidate} was {why}", {})
+    own = duel.rows_of(paths.model(night["candidate"]) / "predictions.parquet", None)
+    base = duel.rows_of(paths.benchmark / "predictions.parquet", "base_rate")
     rows = own.merge(
-        base[[*KEYS, "probability"]].rename(columns={"probability": "base"}),
-        on=KEYS,
+        base[[*duel.KEYS, "probability"]].rename(columns={"probability": "rival"}),
+        on=duel.KEYS,
         how="inner",
         validate="1:1",
     )
-    if holder is None:
-        verdict = judge(rows.assign(rival=rows["base"]), "the base rate", config.promotion, blocks)
-        if verdict.better:
-            return verdict
-        return verdict._replace(reason=f"no champion: {verdict.reason}")
-    version, held = str(holder.version), holder.tags["as_of"]
-    if version == night["candidate_version"]:  # killed after the alias moved, before it was told
-        return Verdict(False, f"version {version} already is the champion", {})
-    if held > night["as_of"]:
-        return Verdict(
-            False,
-            f"the champion's night {held} is newer than {night['as_of']}: a past night never "
-            "promotes",
-            {},
-        )
-    fresh = challenge.unseen(rows, challenge.first_sessions(holder))
-    if fresh.empty:
-        return Verdict(False, f"version {version} has seen every test session of this night", {})
-    frame = challenge.frames(paths, config, fresh, pd.Timestamp(night["as_of"], tz="UTC"))
-    answers = challenge.answers(paths, version, frame, threads=config.training.threads)
-    return against(fresh, answers, version, config.promotion, blocks)
+    blocks = proof.block_lengths(own, config)
+    verdict = proof.judge(rows, "the base rate", config.promotion, blocks)
+    if not verdict.better:
+        return duel.Outcome(None, f"no champion: {verdict.reason}", verdict.figures)
+    _rehearse(paths, config, night)
+    return duel.Outcome(candidate, verdict.reason, verdict.figures)
 
 
-def against(
-    fresh: pd.DataFrame,
-    answers: pd.DataFrame,
-    version: str,
-    settings: PromotionConfig,
-    blocks: Mapping[str, float],
-) -> Verdict:
-    """Judge a candidate by the champion's answers, and where it gave none by the base rate.
-
-    Args:
-        fresh: rows that neither has seen, with probability (the candidate's) and base.
-        answers: what the champion says, with abstain; rows not answered at all are absent.
-        version: the champion's number.
-        settings: as `judge`.
-        blocks: as `judge`.
-    """
-    given = answers.loc[~answers["abstain"], [*KEYS, "probability"]]
-    rows = fresh.merge(
-        given.rename(columns={"probability": "rival"}), on=KEYS, how="left", validate="1:1"
+def _inaugurate(paths: Paths, asked: _Question, outcome: duel.Outcome) -> None:
+    """Tell the history, and free the place of a challenger that has won."""
+    winner = str(outcome.winner)
+    history.note(
+        paths,
+        winner,
+        asked.champion,
+        how=outcome.how,
+        as_of=asked.night["as_of"],
+        reason=outcome.reason,
     )
-    silent = rows["rival"].isna()
-    verdict = judge(
-        rows.assign(rival=rows["rival"].fillna(rows["base"])),
-        f"version {version}",
-        settings,
-        blocks,
-    )
-    figures = {**verdict.figures, "answered": float(1 - silent.mean())}
-    reason = verdict.reason
-    if silent.any():
-        reason += (
-            f"; version {version} did not answer {int(silent.sum())} of {len(rows)} rows, which "
-            "count as the base rate"
-        )
-    return Verdict(verdict.better, reason, figures)
+    duel.free_place_of(paths, winner)
+
+
+def _question(paths: Paths, config: ATLASConfig, night: dict[str, Any]) -> _Question:
+    places = (tracking.alias(paths, name) for name in (tracking.CHAMPION, tracking.CHALLENGER))
+    champion, challenger = (str(held.version) if held else None for held in places)
+    return _Question(night, champion, challenger, config.promotion.model_dump())
 
 
 def _rehearse(paths: Paths, config: ATLASConfig, night: dict[str, Any]) -> None:
     """Let the candidate answer one symbol of each market, with the code it was packaged with.
+
+    What cannot be loaded is never promoted, and its compiled code is there for the first user.
 
     Raises:
         ModelError: it cannot be loaded, or fails.
@@ -262,18 +166,6 @@ def _rehearse(paths: Paths, config: ATLASConfig, night: dict[str, Any]) -> None:
     frames = [predict.symbol_frame(paths, config, symbol, as_of) for symbol in sorted(asked)]
     frame = pd.concat(frames, ignore_index=True)
     challenge.answers(paths, night["candidate_version"], frame, threads=config.training.threads)
-
-
-def _test_rows(path: Any, model: str | None) -> pd.DataFrame:
-    if not path.is_file():
-        raise ModelError(f"{path} is missing: run the stages before promote first")
-    rows = pd.read_parquet(path)
-    if model is not None:
-        rows = rows[rows["model"] == model]
-    rows = rows[rows["split"] == "test"].reset_index(drop=True)
-    if rows.empty:
-        raise ModelError(f"{path}: holds no test row{f' of {model}' if model else ''}")
-    return rows
 
 
 def _registration(paths: Paths, as_of: pd.Timestamp) -> dict[str, Any]:
@@ -290,9 +182,15 @@ def _registration(paths: Paths, as_of: pd.Timestamp) -> dict[str, Any]:
 
 
 def _tell(client: MlflowClient, night: dict[str, Any], decision: dict[str, Any]) -> None:
-    version, run_id = night["candidate_version"], night["run_id"]
-    told = {"promoted": str(decision["promoted"]).lower(), "promotion_reason": decision["reason"]}
-    for name, text in told.items():
-        client.set_tag(run_id, name, text)
-        client.set_model_version_tag(tracking.MODEL, version, name, text)
-    client.log_text(run_id, json.dumps(decision, indent=2, sort_keys=True), tracking.DECISION)
+    """Leave the decision with the candidate's run and version, and with those of another winner."""
+    versions = {night["candidate_version"]: night["run_id"]}
+    champion = decision["champion_version"]
+    if decision["promoted"] and champion not in versions:
+        versions[champion] = client.get_model_version(tracking.MODEL, champion).run_id
+    for version, run_id in versions.items():
+        is_promoted = decision["promoted"] and version == champion
+        told = {"promoted": str(is_promoted).lower(), "promotion_reason": decision["reason"]}
+        for name, text in told.items():
+            client.set_tag(run_id, name, text)
+            client.set_model_version_tag(tracking.MODEL, version, name, text)
+        client.log_text(run_id, json.dumps(decision, indent=2, sort_keys=True), tracking.DECISION)

@@ -109,6 +109,7 @@ def validation_losses(paths: Paths, config: ATLASConfig) -> dict[str, float]:
     return losses
 
 
+_TRAINED = {"source", "markets", "moe", "model", "training", "tuning"}  # as the train stage's key
 _KEYED = ("as_of", "source", "data_version", "params", "code", "variant", "weights")
 
 
@@ -120,6 +121,7 @@ def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) 
         "source": config.source,
         "data_version": tracking.data_version(paths),
         "params": tracking.digest_of(config.model_dump(mode="json")),
+        "settings": tracking.digest_of(config.model_dump(mode="json", include=_TRAINED)),
         "code": code_digest(),
         "git_commit": commit,
         "git_dirty": str(dirty).lower(),
@@ -166,12 +168,14 @@ def _register(
         _log_losses(client, run_id, losses)
         points = curves.metrics(paths, ("cnn", *losses), run.info.start_time)
         client.log_batch(run_id, metrics=points)
+        card = packaging.card(tags, losses, pd.read_parquet(paths.benchmark / "table.parquet"))
+        client.log_text(run_id, card, "model_card.md")
         for path in _evidence(paths):
             client.log_artifact(run_id, str(path))
         pages = paths.data_docs(tags["as_of"], "any").parent
         if pages.is_dir():
             client.log_artifacts(run_id, str(pages), "data_docs")
-    return tracking.register_version(client, run, model, tags, packaging.card(tags, losses))
+    return tracking.register_version(client, run, model, tags, card)
 
 
 def _log_params(client: MlflowClient, run_id: str, config: ATLASConfig) -> None:

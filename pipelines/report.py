@@ -66,7 +66,15 @@ def _outcome(paths: Paths) -> list[str]:
     version = decision.get("champion_version")
     holder = f"version {version} of atlas-moe" if version is not None else "none"
     news = " (new)" if decision.get("promoted") and night.get("registered") else ""
-    return [*lines, f"Champion: {holder}{news}", f"Why: {decision.get('reason', 'unknown')}"]
+    lines.append(f"Champion: {holder}{news}")
+    figures, challenger = decision.get("figures", {}), decision.get("challenger_version")
+    if challenger is not None and "evidence" in figures:
+        lines.append(
+            f"Challenger: version {challenger}, e = {figures['evidence']:.3g} of "
+            f"{figures['evidence_needed']:g}, night {figures['nights']} of at most "
+            f"{figures['nights_allowed']}"
+        )
+    return [*lines, f"Why: {decision.get('reason', 'unknown')}"]
 
 
 def _next(paths: Paths) -> list[str]:

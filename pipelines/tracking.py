@@ -40,13 +40,16 @@ from atlas.errors import ModelError
 from pipelines.paths import PROJECT, Paths
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
     "DECISION",
     "EXPERIMENT",
     "MANIFEST",
     "MODEL",
     "PREVIOUS",
+    "STOOD_DOWN",
     "Revision",
+    "alias",
     "champion",
     "data_version",
     "digest_of",
@@ -57,6 +60,9 @@ __all__ = [
     "register_version",
     "resolve",
     "revision",
+    "roll_back",
+    "stand",
+    "stand_down",
     "swap",
     "told",
     "version_of",
@@ -65,9 +71,11 @@ __all__ = [
 EXPERIMENT = "atlas-nightly"
 MODEL = "atlas-moe"
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 PREVIOUS = "previous"
 DECISION = "promotion.json"  # the artifact of a run that says what was decided of its version
 MANIFEST = "manifest"  # a version's tag: the digest of its manifest.json
+STOOD_DOWN = "stood_down"  # a version's tag: why it never stands against a champion again
 _QUIET = ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")
 _DATA_FILES = (":!data.dvc", ":!dvc.lock")  # a night writes them and never commits
 
@@ -100,6 +108,11 @@ def open_registry(paths: Paths) -> MlflowClient:
 def champion(paths: Paths) -> ModelVersion | None:
     """Return the version that holds the alias `champion`, or None if there is none yet."""
     return _holder(open_registry(paths), CHAMPION)
+
+
+def alias(paths: Paths, name: str) -> ModelVersion | None:
+    """Return the version that holds an alias, or None."""
+    return _holder(open_registry(paths), name)
 
 
 def resolve(paths: Paths, which: str = CHAMPION) -> ModelVersion:
@@ -217,6 +230,39 @@ def swap(paths: Paths, version: str, expected: str | None) -> bool:
             client.set_registered_model_alias(MODEL, PREVIOUS, str(holder.version))
         client.set_registered_model_alias(MODEL, CHAMPION, version)
     return True
+
+
+def roll_back(paths: Paths, expected: str, to: str, previous: str | None) -> bool:
+    """Give the office from `expected` to `to`; return False if it is not `expected` that has it.
+
+    `previous` becomes the version that may be rolled back to next, or nobody. The champion is
+    moved first here: a kill in between leaves the right champion, and `previous` as it was.
+    """
+    client = open_registry(paths)
+    with FileLock(paths.var / "mlflow" / "promotion.lock"):
+        holder = _holder(client, CHAMPION)
+        if holder is None or str(holder.version) != expected:
+            return False
+        client.set_model_version_tag(MODEL, expected, STOOD_DOWN, f"rolled back to version {to}")
+        client.set_registered_model_alias(MODEL, CHAMPION, to)
+        if previous is None:
+            client.delete_registered_model_alias(MODEL, PREVIOUS)
+        else:
+            client.set_registered_model_alias(MODEL, PREVIOUS, previous)
+    return True
+
+
+def stand(paths: Paths, version: str) -> None:
+    """Make a version the challenger."""
+    open_registry(paths).set_registered_model_alias(MODEL, CHALLENGER, version)
+
+
+def stand_down(paths: Paths, version: str, reason: str | None = None) -> None:
+    """Free the alias `challenger`; with a reason, the version never stands again."""
+    client = open_registry(paths)
+    if reason is not None:
+        client.set_model_version_tag(MODEL, version, STOOD_DOWN, reason)
+    client.delete_registered_model_alias(MODEL, CHALLENGER)
 
 
 def revision(folder: Path = PROJECT) -> Revision:

@@ -16,7 +16,7 @@ import pytest
 from atlas.config import MarketConfig
 from atlas.data_fingerprint import fingerprint, session_sums
 from atlas.errors import DataError, ModelError
-from atlas.serving import NO_VOL30, SHORT_VOL30, bars_per_session
+from atlas.serving import FLAT, NO_HURST, NO_VOL30, SHORT_VOL30, bars_per_session
 from atlas.tails import sums_text
 from pipelines import challenge, packaging, predict, register, store, tracking
 from pipelines.paths import PROJECT, Paths
@@ -115,7 +115,8 @@ def test_session_sums_stand_for_the_sessions_before(model: Any, minutes: pd.Data
     tail = model.predict(minutes.tail(320).assign(session_sums=sums)).iloc[0]
     few = model.predict(minutes.tail(70).assign(session_sums=sums)).iloc[0]
     assert tail["probability"] == pytest.approx(whole["probability"], abs=1e-6)
-    assert tail["reason"] == whole["reason"] == few["reason"] == ""
+    assert tail["reason"] == whole["reason"] == ""
+    assert few["reason"] == NO_HURST
     assert not few["abstain"]
     assert len(json.loads(sums)) == 30
 
@@ -217,6 +218,39 @@ def test_a_bad_bar_in_the_window_is_not_answered(
     assert model.predict(one)["abstain"].tolist() == [True]
 
 
+def test_a_short_history_is_answered_with_a_word(model: Any, bars: pd.DataFrame) -> None:
+    """64 to 255 daily bars leave hurst unknown, which is said."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]]
+    short, enough = model.predict(one.tail(200)).iloc[0], model.predict(one.tail(260)).iloc[0]
+    assert not short["abstain"]
+    assert short["reason"] == NO_HURST
+    assert enough["reason"] == ""
+
+
+def test_missing_days_are_noticed(model: Any, bars: pd.DataFrame) -> None:
+    """One day that is missing is said; two weeks make the bars no window."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]]
+    hole = model.predict(one.drop(index=one.index[-20])).iloc[0]
+    gap = model.predict(one.drop(index=one.index[-30:-20])).iloc[0]
+    assert (hole["abstain"], hole["reason"]) == (False, "the last 64 bars lack a session")
+    assert gap["abstain"]
+    assert "lack more than 5 sessions" in gap["reason"]
+    assert np.isnan(gap["probability"])
+
+
+def test_prices_that_never_moved_are_not_answered(model: Any, bars: pd.DataFrame) -> None:
+    """A window of one price has no chart; one bar that moved makes it one."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]].drop(columns="adj_close", errors="ignore")
+    prices = ["open", "high", "low", "close"]
+    one.loc[one.index[-64:], prices] = 100.0
+    other = one.assign(symbol="MOVED")
+    other.loc[other.index[-3], "high"] = 101.0
+    answers = model.predict(pd.concat([one, other])).set_index("symbol")
+    assert answers["abstain"].iloc[0]
+    assert answers["reason"].iloc[0] == FLAT
+    assert answers["reason"].iloc[1] != FLAT
+
+
 def test_an_old_bad_bar_is_left_out_as_the_store_would(model: Any, bars: pd.DataFrame) -> None:
     """A bad bar before the window is passed over: the answer is that of bars without it."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]].copy()
@@ -233,10 +267,22 @@ def test_bars_may_come_as_users_hold_them(model: Any, bars: pd.DataFrame) -> Non
     text = bars.assign(timestamp=bars["timestamp"].dt.strftime("%Y-%m-%d"))
     whole = bars.assign(volume=bars["volume"].astype(np.int64))
     expected = model.predict(bars)["probability"].tolist()
-    for frame in (plain, text, whole):
+    named = bars.astype({"symbol": "category", "market": "string"})
+    for frame in (plain, text, whole, named):
         assert model.predict(frame)["probability"].tolist() == expected
     shuffled = model.predict(bars.sample(frac=1, random_state=1)).set_index("symbol")
     assert shuffled.loc[bars["symbol"].unique(), "probability"].tolist() == expected
+
+
+def test_whole_prices_are_taken(model: Any, bars: pd.DataFrame) -> None:
+    """Integer prices, as a CSV of round ones is read, get the answer of the same floats."""
+    round_ = bars.copy()
+    prices = ["open", "high", "low", "close"]
+    round_[prices] = round_[prices].mul(100).round()
+    as_floats = model.predict(round_)["probability"].tolist()
+    assert model.predict(round_.astype(dict.fromkeys(prices, int)))["probability"].tolist() == (
+        as_floats
+    )
 
 
 def test_a_frame_without_prices_is_refused_by_name(model: Any, bars: pd.DataFrame) -> None:

@@ -4,6 +4,9 @@ One home lives through seven nights; every test looks at one of them.
 """
 
 import json
+import os
+import signal
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 
 from atlas.config import ATLASConfig, PromotionConfig
 from atlas.errors import ModelError
-from pipelines import challenge, promote, register, tracking
+from pipelines import challenge, explain, history, pair, promote, proof, register, shadow, tracking
 from pipelines.files import read_json
 from pipelines.paths import Paths
 from tests.registered import AS_OF, copy_home, tiny_config, write_base_rate
@@ -33,6 +36,7 @@ class Life:
         self.decisions: dict[str, dict[str, Any]] = {}
         self.files: dict[str, dict[str, Any]] = {}
         self.refused = ""
+        self.rolled_back: dict[str, Any] = {}
 
     def night(self, name: str, as_of: pd.Timestamp = AS_OF, *, resamples: int = 200) -> None:
         """Register and promote; other `resamples` are other params, hence another version."""
@@ -60,6 +64,12 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
     _answer_badly(paths, life.decisions["first champion"]["champion_version"])
     life.refused = _promote_tampered(life, resamples=202)
     life.night("replaced", resamples=202)
+    life.night("undecided", resamples=203)  # the same weights: nothing to choose between them
+    (paths.artifacts / "promotion.json").unlink()  # as a kill before the last step leaves it
+    life.night("undecided again", resamples=203)
+    life.rolled_back = history.rollback(paths)
+    tracking.stand_down(paths, "5", "taken out, so that the place is free")
+    life.night("rolled back", resamples=202)
     return life
 
 
@@ -170,21 +180,93 @@ def test_a_champion_answers_with_the_code_it_was_packed_with(life: Life) -> None
     """The champion whose packed code says 2 % is beaten; the checkout's code would not say so."""
     decision = life.decisions["replaced"]
     rows = pd.read_parquet(life.paths.model(decision["candidate"]) / "predictions.parquet")
-    tests = rows[rows["split"] == "test"]
+    tests = pair.ready(rows[rows["split"] == "test"], AS_OF)
     says_down = -np.log(np.where(tests["y"] > 0.5, 0.02, 0.98))
     expected = pd.Series(says_down).groupby(tests["market"].to_numpy()).mean().mean()
-    assert decision["figures"]["log_loss_rival"] == pytest.approx(expected)
-    assert decision["figures"]["answered"] == 1
+    assert decision["figures"]["log_loss_champion"] == pytest.approx(expected)
+    assert decision["figures"]["silent"] == {"champion": 0, "challenger": 0}
     assert decision["promoted"]
 
 
-def test_a_replaced_champion_stays_as_previous(life: Life) -> None:
-    """After a replacement the aliases name the new and the old champion."""
+def test_what_is_not_proven_stays_challenger(life: Life) -> None:
+    """A candidate no better than the champion takes the free place, and the reason shows e."""
+    decision = life.decisions["undecided"]
+    assert not decision["promoted"]
+    assert (decision["champion_version"], decision["challenger_version"]) == ("4", "5")
+    assert decision["figures"]["evidence"] == pytest.approx(1)
+    assert "e = 1 of 20 after 1 night" in decision["reason"]
+    assert "version 4 stays champion" in decision["reason"]
+
+
+def test_a_night_run_again_counts_no_session_twice(life: Life) -> None:
+    """Without its promotion.json the night is judged again: the same state, nobody asked anew."""
+    first, again = life.decisions["undecided"], life.decisions["undecided again"]
+    assert not again["skipped"]
+    assert again["figures"] == first["figures"]
+    state = pair.load(life.paths, "4", "5")
+    assert state is not None
+    assert state["nights"] == ["2026-11-20"]
+    days = [day["session"] for day in state["days"]]
+    assert days == sorted(set(days))
+
+
+def test_what_both_said_is_kept(life: Life) -> None:
+    """The shadow log has both versions on the same bars, and each symbol's newest bar."""
+    log = shadow.read(life.paths, ["2026-11-20"])
+    pairs = log[log["version"].isin(["4", "5"])]
+    counts = pairs.groupby("version").size()
+    assert counts["4"] == counts["5"] > 0
+    assert not log.duplicated(["version", *pair.KEYS]).any()
+    unknown = pairs[pairs["y"].isna()]
+    assert set(unknown["market"]) == set(CONFIG.markets)
+
+
+def test_rollback_gives_the_office_back_for_good(life: Life) -> None:
+    """The one that was replaced is champion again; the one that lost it never stands again."""
+    assert life.rolled_back["champion_version"] == "2"
+    assert life.rolled_back["rolled_back"] == "4"
     aliases = tracking.open_registry(life.paths).get_registered_model(tracking.MODEL).aliases
-    assert {name: str(version) for name, version in aliases.items()} == {
-        "champion": "4",
-        "previous": "2",
-    }
+    held = {name: str(version) for name, version in aliases.items()}
+    assert held["champion"] == "2"
+    assert "previous" not in held
+    decision = life.decisions["rolled back"]
+    assert decision["champion_version"] == "2"
+    assert not decision["promoted"]
+    assert decision["reason"] == "no challenger: version 4 was rolled back to version 2"
+    with pytest.raises(ModelError, match="nothing to roll back to: version 2"):
+        history.rollback(life.paths)
+
+
+def test_the_history_tells_every_change(life: Life) -> None:
+    """Who was champion, in whose place, and how."""
+    told = [(one["version"], one["previous"], one["how"]) for one in history.champions(life.paths)]
+    assert told == [("2", None, "promoted"), ("4", "2", "promoted"), ("2", "4", "rolled back")]
+
+
+def test_a_change_that_nobody_told_is_found(life: Life) -> None:
+    """A kill after the alias moved leaves a change untold; the next reader tells it."""
+    path = life.paths.artifacts / "champions.json"
+    kept = path.read_text()
+    path.write_text(json.dumps(json.loads(kept)[:1]))
+    tracking.open_registry(life.paths).set_registered_model_alias("atlas-moe", "champion", "5")
+    try:
+        last = history.champions(life.paths)[-1]
+        assert (last["version"], last["previous"], last["how"]) == ("5", "2", "found")
+    finally:
+        tracking.open_registry(life.paths).set_registered_model_alias("atlas-moe", "champion", "2")
+        path.write_text(kept)
+
+
+def test_a_page_tells_a_night(life: Life) -> None:
+    """Every version of the night, its data and code, and why it was or was not promoted."""
+    text = "\n".join(explain.page(life.paths, "2026-11-20"))
+    for version in ("1", "2", "4", "5"):
+        assert f"Version {version}, " in text
+    assert "data       0123abcd.dir, source simulated" in text
+    assert life.decisions["undecided again"]["reason"] in text
+    assert explain.page(life.paths, "last") == explain.page(life.paths, "2026-11-20")
+    with pytest.raises(ModelError, match=r"2020-01-01.*nights with one: 2026-11-19, 2026-11-20"):
+        explain.page(life.paths, "2020-01-01")
 
 
 def test_a_night_without_a_registration_cannot_promote(life: Life) -> None:
@@ -218,16 +300,16 @@ def _rows(gain: float, *, seed: int = 1, sessions: int = 60) -> pd.DataFrame:
 
 def test_a_clear_gain_is_proof_and_none_is_not() -> None:
     """The interval excludes 0 for a real gain, and holds it for noise or for a loss."""
-    assert promote.judge(_rows(0.1), "the base rate", SETTINGS).better
-    assert not promote.judge(_rows(0.0), "the base rate", SETTINGS).better
-    assert not promote.judge(_rows(-0.1), "the base rate", SETTINGS).better
+    assert proof.judge(_rows(0.1), "the base rate", SETTINGS).better
+    assert not proof.judge(_rows(0.0), "the base rate", SETTINGS).better
+    assert not proof.judge(_rows(-0.1), "the base rate", SETTINGS).better
 
 
 def test_markets_weigh_equally_whatever_their_rows() -> None:
     """Ten times the rows in a market that gains do not outweigh one that loses as much more."""
     many = pd.concat([_rows(0.1, seed=s) for s in range(10)]).assign(market="many")
     few = _rows(-0.3, seed=99).assign(market="few")
-    verdict = promote.judge(pd.concat([many, few]), "the base rate", SETTINGS)
+    verdict = proof.judge(pd.concat([many, few]), "the base rate", SETTINGS)
     assert verdict.figures["difference"] > 0
     assert not verdict.better
 
@@ -236,8 +318,8 @@ def test_a_gain_that_comes_in_long_runs_needs_longer_blocks() -> None:
     """Blocks of a week take runs of 60 sessions for many proofs; long blocks do not."""
     runs = [_rows(0.12 if place % 3 else -0.12, seed=place, sessions=60) for place in range(9)]
     rows = pd.concat([part.assign(session=part["session"] + 60 * i) for i, part in enumerate(runs)])
-    short = promote.judge(rows, "the base rate", SETTINGS)
-    long = promote.judge(rows, "the base rate", SETTINGS, {"m": 80.0})
+    short = proof.judge(rows, "the base rate", SETTINGS)
+    long = proof.judge(rows, "the base rate", SETTINGS, {"m": 80.0})
     assert short.figures["difference"] == long.figures["difference"]
     assert long.figures["difference_high"] > short.figures["difference_high"] + 0.005
 
@@ -255,21 +337,24 @@ def test_blocks_are_twice_the_horizon_in_sessions() -> None:
             "session": [*np.arange(12) * 5, *np.repeat([0, 1], 13)],
         }
     )
-    assert promote.block_lengths(rows, config) == {"equity_daily": 8.0, "equity_5min": 5.0}
+    assert proof.block_lengths(rows, config) == {"equity_daily": 8.0, "equity_5min": 5.0}
 
 
-def test_a_champion_does_not_win_by_silence() -> None:
-    """Rows it abstains on count as the base rate's; being right on a tenth does not save it."""
-    rows = _rows(0.1).drop(columns="rival")
-    rows["symbol"], rows["timestamp"], rows["base"] = "s", np.arange(len(rows)), 0.5
-    right = rows["y"].clip(0.02, 0.98)
-    answers = rows[["market", "symbol", "timestamp"]].assign(
-        probability=right, abstain=np.arange(len(rows)) % 10 > 0
-    )
-    verdict = promote.against(rows, answers, "7", SETTINGS, {})
-    assert verdict.better
-    assert verdict.figures["answered"] == pytest.approx(0.1)
-    assert verdict.figures["rows"] == 480
-    assert "did not answer 432 of 480 rows, which count as the base rate" in verdict.reason
-    answers["abstain"] = False
-    assert not promote.against(rows, answers, "7", SETTINGS, {}).better
+def test_a_kill_leaves_the_old_or_the_new_champion(life: Life) -> None:
+    """Killed at any instant of a swap, one of the two is champion, and its files are whole."""
+    client = tracking.open_registry(life.paths)
+    client.set_registered_model_alias(tracking.MODEL, tracking.CHAMPION, "2")
+    wait = np.random.default_rng(3).uniform(0, 0.08, 5)
+    for seconds in wait:
+        child = os.fork()
+        if child == 0:  # swaps the two until it is killed
+            while True:
+                old = str(tracking.resolve(life.paths).version)
+                tracking.swap(life.paths, "4" if old == "2" else "2", old)
+        time.sleep(float(seconds))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        held = tracking.resolve(life.paths)
+        assert str(held.version) in ("2", "4")
+        challenge.check(life.paths, str(held.version))
+    assert tracking.swap(life.paths, "4", str(tracking.resolve(life.paths).version))

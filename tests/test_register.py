@@ -102,10 +102,23 @@ def test_the_run_holds_the_table_the_figure_and_the_metrics(
     files = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert run.info.status == "FINISHED"
     assert len(table) == 3
-    assert {"accuracy.html", "table.txt", "data.dvc", "requirements.lock"} <= files
+    wanted = {"accuracy.html", "table.txt", "data.dvc", "requirements.lock", "model_card.md"}
+    assert wanted <= files
     assert run.data.metrics["accuracy/moe_rule/equity_daily"] == 0.6
     assert "lift/moe_rule/options_skew" not in run.data.metrics
     assert run.data.params["training.seed"] == "1"
+
+
+def test_the_card_tells_data_results_use_and_limits(paths: Paths) -> None:
+    """The version's description is the card; it holds the figures of its own variant."""
+    version = tracking.resolve(paths, "1")
+    text = str(version.description)
+    assert "Data version 0123abcd.dir" in text
+    assert "## Intended use" in text
+    assert "## Limits" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    shown = 4 if version.tags["variant"] == "moe_rule" else 1  # the table here knows one variant
+    assert len(rows) == shown
 
 
 def test_the_model_holds_no_pickle_and_only_what_prediction_needs(paths: Paths) -> None:

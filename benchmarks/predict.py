@@ -1,0 +1,106 @@
+"""How long a user of the registry waits: loading by alias, and answers for one and many symbols.
+
+`python -m benchmarks.predict [--home HOME] [--model champion]` asks a home's registered model, with
+the code it was packed with, about bars of a random walk, 320 a symbol. It imports nothing of atlas:
+a second atlas in the process would be refused.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import typer
+
+from benchmarks.harness import metadata, timing
+
+__all__ = ["bars", "main"]
+
+PROJECT = Path(__file__).parent.parent
+BARS = 320
+END = pd.Timestamp("2026-11-19")
+TARGETS = {"load_s": 0.5, "daily_symbol_ms": 2, "crypto_symbol_ms": 4, "thousand_symbols_s": 0.5}
+
+
+def bars(market: str, freq: str, symbols: int, seed: int = 1) -> pd.DataFrame:
+    """Return a long frame of random walks, `BARS` a symbol, with the sums of 30 sessions before."""
+    rng = np.random.default_rng(seed)
+    times = pd.date_range(end=END, periods=BARS, freq=freq)
+    walk = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, (symbols, BARS)), axis=1))
+    opens = walk * np.exp(rng.normal(0, 0.002, walk.shape))
+    days = pd.date_range(end=END - pd.Timedelta(days=1), periods=30).strftime("%Y-%m-%d")
+    frame = pd.DataFrame(
+        {
+            "market": market,
+            "symbol": np.repeat([f"S{place:04d}" for place in range(symbols)], BARS),
+            "timestamp": np.tile(times, symbols),
+            "open": opens.ravel(),
+            "high": (np.maximum(opens, walk) * 1.003).ravel(),
+            "low": (np.minimum(opens, walk) * 0.997).ravel(),
+            "close": walk.ravel(),
+            "volume": np.exp(rng.normal(10, 1, walk.size)),
+        }
+    )
+    if freq == "min":
+        frame["session_sums"] = json.dumps(dict.fromkeys(days, 0.001))
+    return frame
+
+
+def main(
+    home: Annotated[Path, typer.Option(help="with a registered model")] = PROJECT,
+    model: Annotated[str, typer.Option(help="an alias or a version")] = "champion",
+    rounds: Annotated[int, typer.Option(help="calls for one symbol")] = 200,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="write the document here")
+    ] = None,
+) -> None:
+    """Load, ask, print medians beside their targets."""
+    address = f"sqlite:///{(home / 'var' / 'mlflow' / 'mlflow.db').resolve()}"
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    uri = f"models:/atlas-moe/{model}" if model.isdigit() else f"models:/atlas-moe@{model}"
+    loading = _seconds(lambda: mlflow.pyfunc.load_model(uri), 6)[1:]  # the first imports
+    served = mlflow.pyfunc.load_model(uri)
+    daily, minute = bars("equity_daily", "B", 1), bars("crypto_1min", "min", 1)
+    thousand = bars("equity_daily", "B", 1000)
+    for frame in (daily, minute, thousand):
+        answers = served.predict(frame)
+        if answers["abstain"].any():
+            raise SystemExit(f"it abstained: {answers['reason'].iloc[0]}: nothing to time")
+    times = {
+        "load_s": loading,
+        "daily_symbol_ms": [1e3 * t for t in _seconds(lambda: served.predict(daily), rounds)],
+        "crypto_symbol_ms": [1e3 * t for t in _seconds(lambda: served.predict(minute), rounds)],
+        "thousand_symbols_s": _seconds(lambda: served.predict(thousand), 7),
+    }
+    found = [timing(name, name.rsplit("_", 1)[-1], values) for name, values in times.items()]
+    for row in found:
+        spread = f"{row.p10:9.4g} … {row.p90:<9.4g}"
+        typer.echo(f"{row.name:<20} {row.median:9.4g} {spread} (target <= {TARGETS[row.name]:g})")
+    if json_path is not None:
+        ratios: list[dict[str, Any]] = [
+            {"name": row.name, "value": row.median, "target": TARGETS[row.name]} for row in found
+        ]
+        document = {
+            "metadata": metadata("predict", 1),
+            "results": [row._asdict() for row in found],
+            "ratios": ratios,
+        }
+        json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _seconds(work: Callable[[], object], rounds: int) -> list[float]:
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)
