@@ -248,12 +248,13 @@ class PromotionConfig(_Frozen):
 
 
 class BenchmarkConfig(_Frozen):
-    """The long benchmark: seeds, simulated windows a market, and the cuts of an archive."""
+    """The benchmark: own models; of the long one seeds, simulated windows, an archive's cuts."""
 
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     train_windows: int = Field(default=32_000, ge=256)
     test_windows: int = Field(default=50_000, ge=256)
     cuts: tuple[dt.date, ...] = ()
+    models: tuple[str, ...] = ()  # of the user's own, `module:factory`
 
     @field_validator("cuts")
     @classmethod

@@ -18,6 +18,7 @@ from atlas.benchmark import MODELS, TableSettings, assemble, check_same_rows, me
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.evaluation import block_length
+from atlas.own_model import load_yardstick
 from atlas.significance import hac_lag
 from atlas.windows import MarketData, Panel
 from pipelines import ledger
@@ -92,6 +93,8 @@ def _work(
         "reversal": ReversalRule(),
         "lightgbm": LightGBM(settings),
     }
+    named = [load_yardstick(spec) for spec in config.benchmark.models]
+    yardsticks |= {one.name: one.model for one in named}
     frames = {}
     for name, model in yardsticks.items():
         frames[name] = score_yardstick(model, data)
@@ -104,7 +107,7 @@ def _work(
     test = {name: frame[frame["split"] == "test"] for name, frame in frames.items()}
     count = _recorded(paths, config, data, test, list(yardsticks))
     table = assemble(
-        {name: test[name] for name in MODELS if name in test},
+        {name: test[name] for name in _order(yardsticks) if name in test},
         ties={market: one.split.test_ties for market, one in data.items()},
         settings=_settings(config, data),
     )
@@ -118,6 +121,13 @@ def _work(
         "candidate_validation_log_loss": {name: round(losses[name], 9) for name in files},
         "yardstick_validation_log_loss": {name: round(losses[name], 9) for name in yardsticks},
     }
+
+
+def _order(yardsticks: Mapping[str, Yardstick]) -> list[str]:
+    """Return the table's models: the user's own stand before the networks."""
+    own = [name for name in yardsticks if name not in MODELS]
+    rivals = [name for name in MODELS if name in yardsticks]
+    return [*rivals, *own, *(name for name in MODELS if name not in yardsticks)]
 
 
 def _write(

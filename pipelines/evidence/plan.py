@@ -26,6 +26,7 @@ __all__ = [
     "NETWORKS",
     "POSTERIOR",
     "SIMULATED",
+    "USED",
     "VOLATILITY",
     "YARDSTICKS",
     "Unit",
@@ -54,7 +55,7 @@ NETWORKS = (
     "moe_oracle",
 )
 _REAL = NETWORKS[:6]  # random routing is a check of the simulation; no oracle knows a real law
-_USED = {"source", "markets", "moe", "model", "training", "tuning", "benchmark"}
+USED = {"source", "markets", "moe", "model", "training", "tuning", "benchmark"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _record(paths: Paths, unit: Unit) -> Path:
 
 def key_of(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
     """Return the digest over everything that a unit's result depends on."""
-    used = config.model_dump(mode="json", include=_USED)
+    used = config.model_dump(mode="json", include=USED)
     used["benchmark"].pop("seeds")  # one seed more leaves the others as they are
     read = {} if unit.cut == SIMULATED else _read(paths, config)
     text = json.dumps({"unit": unit.name, "params": used, "read": read, "code": _library()})

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -76,6 +77,7 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
     common = [sys.executable, "-m", "pipelines", "evidence", "--home", str(paths.home)]
     common += ["--params", str(params), "--as-of", str(night.as_of.date())]
     environment = child_environment(config.training.threads)
+    environment["PYTHONPATH"] += f"{os.pathsep}{Path.cwd()}"  # where a model of one's own may lie
 
     def child(unit: plan.Unit) -> None:
         deque(stream([*common, "--unit", unit.name], environment, f"unit {unit.name}"), 0)

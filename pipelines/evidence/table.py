@@ -17,6 +17,7 @@ from atlas.evaluation import BLOCK, block_length
 from atlas.scorecard import CEILINGS, ScoreSettings, paired_tests, rival_of, scorecard
 from atlas.significance import hac_lag
 from atlas.volatility_table import volatility_table, volatility_tests
+from pipelines import ledger
 from pipelines.evidence import plan
 from pipelines.evidence.checks import checks
 from pipelines.evidence.curves import curves, gate_weights
@@ -81,6 +82,9 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
         for own in CANDIDATES
         if own in forecasts
     ]
+    if config.source != plan.SIMULATED:
+        used = config.model_dump(mode="json", include=plan.USED)
+        ledger.record_seeds(paths, test, used, lags=settings.lags)
     return Evidence(
         table,
         pd.concat(tests, ignore_index=True),
@@ -95,7 +99,8 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
 def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
     """Return every model's rows, a frame for each seed (simulated: one frame of all seeds)."""
     units = [unit for unit in plan.units(config) if unit.model != plan.VOLATILITY]
-    return _gathered(paths, config, units, [*_COLUMNS, "probability"], _ORDER)
+    own = [spec.partition(":")[2] for spec in config.benchmark.models]
+    return _gathered(paths, config, units, [*_COLUMNS, "probability"], [*own, *_ORDER])
 
 
 def _forecasts(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:

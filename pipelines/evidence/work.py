@@ -22,6 +22,7 @@ from atlas.config import ATLASConfig
 from atlas.costs import next_returns, spreads
 from atlas.linear import Logistic
 from atlas.moe import AtlasMoE, Network, build_model
+from atlas.own_model import load_yardstick
 from atlas.prediction import predict
 from atlas.training import train
 from atlas.volatility import (
@@ -93,6 +94,8 @@ def _yardsticks(
         "logistic": Logistic(),
         "lightgbm": LightGBM(settings),
     }
+    named = [load_yardstick(spec) for spec in config.benchmark.models]
+    models |= {one.name: one.model for one in named}
     files = []
     for name, model in models.items():
         model.fit(data)
