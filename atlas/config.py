@@ -197,10 +197,11 @@ class TrainingConfig(_Frozen):
     windows_per_epoch: int = Field(default=48_000, ge=1)
     batch: int = Field(default=256, ge=2)
     optimizer: Optimizer = "adamw"
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=6e-3, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
     volatility_weight: float = Field(default=0.1, ge=0)
-    warm_start_share: float = Field(default=0.4, ge=0, le=1)
+    warm_start_share: float = Field(default=0.1, ge=0, le=1)
+    explore_share: float = Field(default=0.8, ge=0, le=1)
     averaged_share: float = Field(default=0.3, ge=0, le=1)
     experts: dict[str, OwnTrainingConfig] = {}
     gate: OwnTrainingConfig = OwnTrainingConfig()

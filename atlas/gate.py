@@ -60,9 +60,15 @@ def dense_weights(routing: Routing) -> Tensor:
 
 
 class Gate(nn.Module):
-    """Maps a batch of one modality to its routing; a subclass says the probabilities."""
+    """Maps a batch of one modality to its routing; a subclass says the probabilities.
+
+    While `explores` is set every expert of the modality is kept, not k of them. Of two experts that
+    share their windows only those that are asked can learn to differ; rows are mixed before the
+    nonlinearity, so asking all costs no second convolution.
+    """
 
     is_learned = False
+    explores = False
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -81,7 +87,8 @@ class Gate(nn.Module):
             allowed: (E,) bool, the experts of the batch's modality, at least one.
         """
         probs = self.probabilities(features, rule, allowed)
-        return route(probs, allowed, min(self.k, int(allowed.sum())))
+        experts = int(allowed.sum())
+        return route(probs, allowed, experts if self.explores else min(self.k, experts))
 
 
 class RuleGate(Gate):

@@ -114,6 +114,9 @@ class Network(nn.Module):
         del modality
         return routing.gate_probs.new_zeros(())
 
+    def explore(self, on: bool) -> None:
+        """Let a gate that learns ask every expert (`atlas.gate.Gate`); others stay as they are."""
+
     def rule_columns(self, rule: Tensor) -> Tensor:
         """Return the model's column of each expert index (B,), −1 where it has no such expert."""
         return torch.full_like(rule, -1, dtype=torch.long)
@@ -207,6 +210,10 @@ class AtlasMoE(Network):
     def rule_columns(self, rule: Tensor) -> Tensor:
         """Return the model's column of each expert index (B,), −1 where it has no such expert."""
         return self.columns_of_rule[rule.long()]
+
+    def explore(self, on: bool) -> None:
+        """Let a gate that learns ask every expert (`atlas.gate.Gate`); others stay as they are."""
+        self.gate.explores = on and self.gate_learns
 
     def deep(self, inputs: Inputs, features: Tensor) -> tuple[Tensor, Routing]:
         """Return what the network adds (B, 2), and where the windows went."""

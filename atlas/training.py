@@ -139,6 +139,7 @@ class _Run:
         # Whatever the model draws at random (a dropout, say) follows from the step too.
         torch.manual_seed((self.seed << 32) + self.step)
         set_rates(self.optimizers, self.step, self.steps)
+        self.model.explore(self.step < self.settings.explore_share * self.steps)
         ends = draw(self.data, batch=self.settings.batch, seed=self.seed, step=self.step)
         ends = shard(ends, self.fabric.global_rank, self.fabric.world_size)
         self.network.zero_grad()
@@ -178,6 +179,7 @@ class _Run:
 
     def _judge(self, epoch: int, meter: Meter) -> None:
         """Validate the averaged weights, or these where averaging has not begun; keep the best."""
+        self.model.explore(False)
         averaged = self.average.count > 0
         if averaged:
             self.average.swap()

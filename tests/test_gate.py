@@ -10,6 +10,7 @@ from atlas.gate import (
     RandomGate,
     RuleGate,
     UniformGate,
+    dense_weights,
     entropy_balance,
     route,
     switch_balance,
@@ -121,3 +122,18 @@ def test_the_mlp_gate_is_64_32_experts_and_learns() -> None:
     routing = gate(torch.randn(32, 26), torch.zeros(32, dtype=torch.long), CHARTS)
     routing.expert_weights[:, 0].sum().backward()
     assert all(weight.grad is not None for weight in gate.parameters())
+
+
+def test_an_exploring_gate_asks_every_expert_of_the_modality() -> None:
+    """Its weights are the whole softmax; without exploring, the two largest share all weight."""
+    torch.manual_seed(0)
+    gate, features = MLPGate(8, 6, 2), torch.randn(16, 8)
+    none = torch.zeros(16, dtype=torch.long)
+    kept = gate(features, none, CHARTS)
+    gate.explores = True
+    asked = gate(features, none, CHARTS)
+    assert kept.expert_ids.shape == (16, 2)
+    assert asked.expert_ids.shape == (16, 5)
+    assert 4 not in asked.expert_ids
+    torch.testing.assert_close(dense_weights(asked), asked.gate_probs)
+    assert (dense_weights(asked).gt(0).sum(1) == 5).all()

@@ -233,6 +233,24 @@ def test_the_gate_first_learns_to_agree_with_the_rule(data: dict[str, MarketData
     assert shares[0.0] < 0.75
 
 
+def test_the_gate_asks_every_expert_for_a_share_of_the_steps(data: dict[str, MarketData]) -> None:
+    """It explores up to the share, is judged with k experts, and ends with k."""
+    model, asked = _built(), []
+    plain = model.explore
+
+    def watched(on: bool) -> None:
+        asked.append(on)
+        plain(on)
+
+    model.explore = watched  # type: ignore[method-assign]
+    train(model, data, toy_config(explore_share=0.5, epochs=2).training, seed=SEED)
+    half = len(asked) // 2
+    assert asked[0]
+    assert not any(asked[half:])
+    assert asked.index(False) >= half - 2
+    assert not model.gate.explores
+
+
 def test_a_loss_that_is_not_finite_stops_the_training(data: dict[str, MarketData]) -> None:
     """The error says where and what to do, before the weights are touched."""
     model = _built("cnn")
@@ -336,7 +354,7 @@ OWN = {
 def test_every_weight_moves_by_the_rule_of_its_owner() -> None:
     """Experts and gate with a rule of their own have their own optimizer; the rest share one."""
     model = _built()
-    optimizers = build_optimizers(model, *toy_config(**OWN).training.rules())
+    optimizers = build_optimizers(model, *toy_config(learning_rate=2e-3, **OWN).training.rules())
     owners = {id(weight): owner_of(name) for name, weight in model.named_parameters()}
     found = {}
     for optimizer in optimizers:
