@@ -5,13 +5,12 @@
 `AtlasNet` weighs the dictionary of kernels with one row per modality; `AtlasMoE` mixes the rows of
 six experts as its gate says, and is otherwise the same network. `AtlasMoE.merge` folds a fixed
 gate into an `AtlasNet`. Because the heads start at zero, either starts as its base.
-
 `build_model` is the one place where a configuration becomes a network.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +72,7 @@ class Network(nn.Module):
 
     Args:
         trunk: shared by all rows.
-        markets: the model's markets in order; an input's `market` indexes them.
+        markets: in order; an input's `market` indexes them.
         modalities: served; others are refused by name.
     """
 
@@ -98,8 +97,7 @@ class Network(nn.Module):
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return the standardized fingerprint and its missing flags (B, 2G), finite."""
-        features: Tensor = self.standardizers[inputs.modality](self.describe(inputs))
-        return features
+        return cast(Tensor, self.standardizers[inputs.modality](self.describe(inputs)))
 
     def base_features(self, inputs: Inputs) -> Tensor:
         """Return what the base's logit is linear in (B, P): skip and features."""
@@ -128,9 +126,10 @@ class Network(nn.Module):
             ModelError: if the model has no expert of that modality.
         """
         if inputs.modality not in self.modalities:
+            served = ", ".join(self.modalities)
             raise ModelError(
-                f"a window of modality {inputs.modality!r} came to a model for "
-                f"{', '.join(self.modalities)}: leave its market out, or add an expert for it"
+                f"a window of modality {inputs.modality!r} came to a model for {served}: leave "
+                "its market out, or add an expert for it"
             )
         features = self.features(inputs)
         deep, routing = self.deep(inputs, features)
@@ -208,11 +207,11 @@ class AtlasMoE(Network):
             self.register_buffer(f"allowed_{modality}", allowed, persistent=False)
 
     def rule_columns(self, rule: Tensor) -> Tensor:
-        """Return the model's column of each expert index (B,), −1 where it has no such expert."""
+        """As `Network.rule_columns`."""
         return self.columns_of_rule[rule.long()]
 
     def explore(self, on: bool) -> None:
-        """Let a gate that learns ask every expert (`atlas.gate.Gate`); others stay as they are."""
+        """As `Network.explore`."""
         self.gate.explores = on and self.gate_learns
 
     def deep(self, inputs: Inputs, features: Tensor) -> tuple[Tensor, Routing]:
@@ -275,8 +274,7 @@ class AtlasMoE(Network):
             raise ModelError(
                 f"merge: expected weights >= 0, one above 0, among {names}; got {gate}"
             )
-        states = [expert.state_dict() for expert in experts]
-        merged = copy.deepcopy(experts[0])
+        states, merged = [expert.state_dict() for expert in experts], copy.deepcopy(experts[0])
         merged.load_state_dict(
             {
                 name: torch.tensordot(
@@ -294,8 +292,7 @@ class AtlasMoE(Network):
 
     def _default(self, modality: str) -> int:
         own = self.columns[modality]
-        wanted = DEFAULTS[modality]
-        named = [column for column in own if self.expert_ids[column] == wanted]
+        named = [column for column in own if self.expert_ids[column] == DEFAULTS[modality]]
         return (named or own)[0]
 
     def _mixture(self, experts: Sequence[Expert], weights: Tensor) -> Mixture:

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import TrainingConfig
+from atlas.cuts import cut
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import ModelError
 from atlas.moe import Network
@@ -30,7 +31,7 @@ from atlas.optimization import OPTIMIZERS
 from atlas.sampling import spread_evenly
 from atlas.training import train
 from atlas.training_state import TrainingState
-from atlas.windows import MarketData, Split, cut
+from atlas.windows import MarketData, Split
 
 __all__ = [
     "Seen",

@@ -30,11 +30,12 @@ from atlas.audit import (
 from atlas.bars import COLUMNS
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig, MarketConfig
+from atlas.cuts import cut_at
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import DataError, ModelError
 from atlas.luck import check_shifted, check_shuffled, shuffled_values
 from atlas.moe import Network, build_model
-from atlas.windows import Labels, MarketData, Panel, Split, cut_at
+from atlas.windows import Labels, MarketData, Panel, Split
 from pipelines import fingerprint, samples, store
 from pipelines.files import read_json
 from pipelines.paths import Paths

@@ -17,10 +17,11 @@ from atlas.bars import COLUMNS, Timeframe, adjusted
 from atlas.calendars import has_close, session_days
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig, MarketConfig
+from atlas.cuts import cut
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import DataError
 from atlas.surfaces import surface_grid
-from atlas.windows import Labels, MarketData, Panel, Split, cut, label
+from atlas.windows import Labels, MarketData, Panel, Split, label
 from pipelines import store
 from pipelines.paths import Paths
 from pipelines.verdict import require_passed

@@ -234,19 +234,10 @@ def write_bars(
     stored = {path: _read(path) if path.is_file() else rows.iloc[:0] for path in given}
     read = [path for path in given if path.is_file()]
     settled = all(extends(given[path], stored[path]) for path in read)
-    splits = restated == "keep"
-    differ = (
-        0
-        if settled
-        else sum(differing(part, stored[path], keys, splits=splits) for path, part in given.items())
-    )
-    if differ and restated == "refuse":
-        raise DataError(
-            f"{name}: {differ} stored rows are not those the source makes now (other params "
-            f"or another version made them): use another home, or remove {paths.bars(market)}"
-        )
-    if differ:
-        log.warning("%s: %d rows differ from the source now; stored ones stay", name, differ)
+    if not settled:
+        pairs = [(part, stored[path]) for path, part in given.items()]
+        differ = sum(differing(*pair, keys, splits=restated == "keep") for pair in pairs)
+        _told(name, differ, paths.bars(market), restated)
     adjustment, rewrites = None, False
     if modality == "chart" and restated == "keep" and read and not settled:
         if any("adj_close" in part.columns for part in stored.values()):
@@ -265,6 +256,17 @@ def write_bars(
     contents = _merged(given, stored, keys, restated=rewrites)
     written = [path for path, content in contents if write_parquet(path, content)]
     return Written(written, size, sum(path.stat().st_size for path in written), adjustment)
+
+
+def _told(name: str, differ: int, folder: Path, restated: str) -> None:
+    """Say, or refuse, that the source makes other rows now than those that are stored."""
+    if differ and restated == "refuse":
+        raise DataError(
+            f"{name}: {differ} stored rows are not those the source makes now (other params "
+            f"or another version made them): use another home, or remove {folder}"
+        )
+    if differ:
+        log.warning("%s: %d rows differ from the source now; stored ones stay", name, differ)
 
 
 def extent(paths: Paths, market: str, config: MarketConfig, as_of: pd.Timestamp) -> Extent:

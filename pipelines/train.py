@@ -21,6 +21,7 @@ import torch
 
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
+from atlas.cuts import newest
 from atlas.errors import DataError
 from atlas.moe import AtlasMoE, Network, build_model
 from atlas.parallel import open_fabric
@@ -28,7 +29,7 @@ from atlas.prediction import predict
 from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
-from atlas.windows import MarketData, newest, told_law
+from atlas.windows import MarketData, told_law
 from pipelines import checkpoints, samples, stamps, tuned
 from pipelines.files import digest, read_json, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path

@@ -19,9 +19,10 @@ from atlas import audit, luck
 from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, sessions
 from atlas.config import ATLASConfig
+from atlas.cuts import cut
 from atlas.data_fingerprint import fingerprint
 from atlas.surfaces import DELTAS
-from atlas.windows import MarketData, Split, cut, label
+from atlas.windows import MarketData, Split, label
 from pipelines import __main__ as command_line
 from pipelines import audit as stage
 from pipelines import fingerprint as fingerprint_stage

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule
+from atlas.cuts import cut
 from atlas.errors import DataError
 from atlas.metrics import directional_accuracy
-from atlas.windows import MarketData, Split, cut, label
+from atlas.windows import MarketData, Split, label
 from tests.panels import panel_of
 from tests.toys import LAW, toy_data
 

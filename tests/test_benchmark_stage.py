@@ -10,8 +10,8 @@ from rich.console import Console
 
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
+from atlas.cuts import cut
 from atlas.errors import DataError, ModelError
-from atlas.windows import cut
 from pipelines import benchmark, fingerprint, ingest, report, samples, validate
 from pipelines.files import read_json, write_json
 from pipelines.paths import PROJECT, Paths

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from atlas.costs import break_even, next_returns, spreads
-from atlas.windows import MarketData, cut, label
+from atlas.cuts import cut
+from atlas.windows import MarketData, label
 from tests.panels import walk
 
 

@@ -16,12 +16,13 @@ from rich.console import Console
 from atlas import training
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
+from atlas.cuts import newest
 from atlas.errors import DataError, ModelError
 from atlas.losses import direction_loss
 from atlas.moe import build_model
 from atlas.prediction import predict
 from atlas.progress import Progress
-from atlas.windows import MarketData, newest
+from atlas.windows import MarketData
 from pipelines import curves, train, training_progress
 from pipelines.files import read_json
 from pipelines.launch import summary_path

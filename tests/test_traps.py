@@ -14,6 +14,7 @@ import torch
 from atlas.baselines import LightGBM, LightGBMSettings, ReversalRule
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
+from atlas.cuts import cut
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS, fingerprint, fingerprint_surfaces
 from atlas.evaluation import session_interval
 from atlas.metrics import hits
@@ -22,7 +23,7 @@ from atlas.prediction import predict
 from atlas.rule import hysteresis, rule_experts
 from atlas.sampling import spread_evenly
 from atlas.training import train
-from atlas.windows import MarketData, cut, label
+from atlas.windows import MarketData, label
 from tests.panels import walk
 
 SURE = 0.999

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from arch import arch_model
 
+from atlas.cuts import cut
 from atlas.metrics import qlike, r2
 from atlas.volatility import (
     Garch,
@@ -16,7 +17,7 @@ from atlas.volatility import (
     VolatilityYardstick,
     score_volatility,
 )
-from atlas.windows import MarketData, cut, label
+from atlas.windows import MarketData, label
 from tests.panels import panel_of
 from tests.toys import toy_data
 

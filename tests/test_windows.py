@@ -7,21 +7,12 @@ import pytest
 
 from atlas import charts
 from atlas.baselines import ReversalRule
+from atlas.cuts import cut, cut_at
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import ConfigError, DataError
 from atlas.evaluation import session_interval
 from atlas.metrics import hits
-from atlas.windows import (
-    IV_FLOOR,
-    VARIANCE_FLOOR,
-    WINDOW,
-    Labels,
-    MarketData,
-    cut,
-    cut_at,
-    label,
-    moves,
-)
+from atlas.windows import IV_FLOOR, VARIANCE_FLOOR, WINDOW, Labels, MarketData, label, moves
 from tests.panels import panel_of, walk
 
 NAN = float("nan")

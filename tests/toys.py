@@ -4,7 +4,8 @@ import numpy as np
 
 from atlas.bars import Timeframe
 from atlas.config import ATLASConfig
-from atlas.windows import MarketData, Panel, cut, label
+from atlas.cuts import cut
+from atlas.windows import MarketData, Panel, label
 
 __all__ = ["LAW", "toy_charts", "toy_config", "toy_data", "toy_surfaces"]
 

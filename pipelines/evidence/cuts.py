@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from atlas.config import ATLASConfig
+from atlas.cuts import cut_at
 from atlas.errors import ConfigError, DataError
-from atlas.windows import MarketData, cut_at
+from atlas.windows import MarketData
 from pipelines.paths import Paths
 from pipelines.samples import load
 
