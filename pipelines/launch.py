@@ -47,7 +47,7 @@ def launch(
         ModelError: the training failed or was killed; its last lines are in the message.
     """
     params = paths.var / "params" / f"{variant}.yaml"
-    write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True).encode())
+    write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
     command = [sys.executable, "-m", "pipelines", "train"]
     command += ["--variant", variant, "--home", str(paths.home), "--params", str(params)]
     command += ["--as-of", str(as_of.date())]

@@ -64,6 +64,24 @@ def test_a_unit_is_done_until_its_parameters_or_files_change(home: Paths) -> Non
     assert plan.is_done(home, _config(), unit)
 
 
+def test_windows_come_first_and_ceilings_last() -> None:
+    """Networks do not wait for the posterior, ceilings do; nothing is lost or done twice."""
+    first, left = list(plan.draws(_config())), list(plan.units(_config()))
+    batches = run._batches(first, left)
+    assert {unit.model for unit in batches[0]} == {plan.DRAW}
+    assert batches[1][0].model == plan.POSTERIOR
+    assert {unit.model for unit in batches[2]} == {plan.CEILINGS}
+    assert sorted(u.name for b in batches for u in b) == sorted(u.name for u in [*first, *left])
+
+
+def test_a_child_that_reads_the_params_anew_knows_the_same_units(home: Paths) -> None:
+    """Keys in another order are the same parameters: what a child did counts as done."""
+    values = _config().model_dump(mode="json")
+    again = ATLASConfig.parse(yaml.safe_load(yaml.safe_dump(values, sort_keys=True)))
+    unit = next(u for u in plan.units(again) if u.model == "moe_mlp")
+    assert plan.is_done(home, again, unit)
+
+
 def test_drawn_windows_come_back_as_they_were(home: Paths) -> None:
     """What is kept on disk is what was drawn, and each part has paths of its own."""
     own = drawn.drawn(home, 1)["equity_daily"]

@@ -129,7 +129,9 @@ def test_launch_hands_over_everything_and_reads_the_summary(
     assert given["--as-of"] == "2026-11-20"
     from pipelines.night import read_config
 
-    assert read_config(Path(given["--params"])) == config
+    found = read_config(Path(given["--params"]))
+    assert found == config
+    assert list(found.markets) == list(config.markets)  # their order is the model's
 
 
 def test_a_child_that_says_nothing_is_an_error(

@@ -131,7 +131,8 @@ def key_of(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
     used = config.model_dump(mode="json", include=USED)
     used["benchmark"].pop("seeds")  # one seed more leaves the others as they are
     read = {} if unit.cut == SIMULATED else _read(paths, config)
-    text = json.dumps({"unit": unit.name, "params": used, "read": read, "code": _library()})
+    key = {"unit": unit.name, "params": used, "read": read, "code": _library()}
+    text = json.dumps(key, sort_keys=True)  # a child reads its params in another order
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -73,7 +73,7 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
         if left and not is_kept(paths, unit, plan.key_of(paths, config, unit))
     ]
     params = paths.var / "params" / "evidence.yaml"
-    write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=True).encode())
+    write_bytes(params, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
     common = [sys.executable, "-m", "pipelines", "evidence", "--home", str(paths.home)]
     common += ["--params", str(params), "--as-of", str(night.as_of.date())]
     environment = child_environment(config.training.threads)
@@ -85,7 +85,7 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
     failed: list[BaseException] = []
     workers = jobs or len(os.sched_getaffinity(0))
     with _Watch(console, len(first) + len(left)) as watch, ThreadPoolExecutor(workers) as pool:
-        for batch in (first, left):
+        for batch in _batches(first, left):
             running = {pool.submit(child, unit): unit for unit in batch}
             for future in as_completed(running):
                 watch.say(running[future].name)
@@ -99,6 +99,14 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
     if failed:
         raise ModelError("\n".join(str(error) for error in failed))
     return len(left)
+
+
+def _batches(first: list[plan.Unit], left: list[plan.Unit]) -> list[list[plan.Unit]]:
+    """Order units by what they wait for: all for their windows, ceilings for the posterior too."""
+    last = [unit for unit in left if unit.model == plan.CEILINGS]
+    learned = [unit for unit in first if unit.model == plan.POSTERIOR]
+    windows = [unit for unit in first if unit.model != plan.POSTERIOR]
+    return [windows, [*learned, *(unit for unit in left if unit not in last)], last]
 
 
 def one(night: Night, name: str) -> None:
