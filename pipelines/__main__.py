@@ -189,6 +189,7 @@ def evidence(
     source: Source = None,
     data: Data = None,
     jobs: Annotated[int | None, typer.Option(help="Models at once; default: one a core.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Only the first so many seeds.", min=1)] = None,
     unit: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the long benchmark: every rival, several seeds and cuts; resumes where it was ended."""
@@ -200,7 +201,7 @@ def evidence(
     if unit is not None:
         runs.one(night, unit)
         return
-    runs.everything(night, _say, console, jobs=jobs)
+    runs.everything(night, _say, console, jobs=jobs, seeds=seeds)
 
 
 @app.command()

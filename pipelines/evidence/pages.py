@@ -49,7 +49,7 @@ def document(night: Night, found: Evidence) -> dict[str, Any]:
     commit, dirty = tracking.revision()
     used = night.config.model_dump(mode="json", include={"benchmark", "training", "model", "moe"})
     metadata = {
-        "command": "make benchmark" + ("" if night.folder is None else " SOURCE=files DATA=…"),
+        "command": _command(night),
         "source": night.config.source,
         "commit": commit,
         "dirty": dirty,
@@ -67,6 +67,12 @@ def document(night: Night, found: Evidence) -> dict[str, Any]:
         "volatility_tests": _rows(found.volatility_tests),
         "curves": found.curves,
     }
+
+
+def _command(night: Night) -> str:
+    """Return what was run, as the page quotes it."""
+    archive = "" if night.folder is None else " --source files --data …"
+    return f"python -m pipelines evidence --seeds {len(night.config.benchmark.seeds)}{archive}"
 
 
 def _rival(found: Evidence) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from atlas.config import ATLASConfig
 from atlas.errors import ConfigError, ModelError
 from pipelines.evidence import plan
 from pipelines.evidence.drawn import is_kept
@@ -36,6 +38,7 @@ def everything(
     console: Console,
     *,
     jobs: int | None = None,
+    seeds: int | None = None,
 ) -> None:
     """Do what is missing, write the table and its pages, print it and log it to MLflow.
 
@@ -44,12 +47,14 @@ def everything(
         say: told what each stage did.
         console: shows progress and table.
         jobs: units at once; by default one a core.
+        seeds: only the first so many; a later run with more takes these up.
 
     Raises:
         AtlasError: bad input, or units that failed.
     """
     from pipelines.evidence import pages
 
+    night = replace(night, config=_first(night.config, seeds))
     if not plan.units(night.config):
         raise ConfigError("benchmark.cuts: an archive's benchmark needs at least one date")
     with alone(night.paths):
@@ -57,6 +62,12 @@ def everything(
             prepare(night, say)
         complete(night, console, jobs=jobs)
         pages.publish(night, console)
+
+
+def _first(config: ATLASConfig, seeds: int | None) -> ATLASConfig:
+    """Keep the first seeds."""
+    kept = config.benchmark.model_copy(update={"seeds": config.benchmark.seeds[:seeds]})
+    return config.model_copy(update={"benchmark": kept})
 
 
 def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
