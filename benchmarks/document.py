@@ -88,7 +88,8 @@ def _section(source: str, title: str, found: Mapping[str, Any]) -> str:
     lines = [
         f"## {title}",
         "",
-        f"`{facts['command']}`, commit `{facts['commit'][:10]}`; seeds {', '.join(map(str, seeds))}; "
+        f"`{facts['command']}`, commit `{facts['commit'][:10]}`, "
+        f"seeds {', '.join(map(str, seeds))}; "
         "results in "
         f"`benchmarks/results/benchmark-{source}.json`. The rival, best on validation: "
         f"`{facts['rival']}`.",
