@@ -33,10 +33,10 @@ is in nats; break-even is the cost in basis points a trade at which following th
 nothing, net of half the spread. The seed's figures are a hypothesis, printed beside ours.
 """
 _SIMULATED = """Only the sign of the next move is modelled there, with a known probability, so a
-model can be
-scored without label noise. *Bayes* is told the law, *informed* mixes the true laws by what can be
-inferred from the model's inputs; no honest model passes the informed ceiling. The fingerprint
-nearly names the law on these markets, which flatters any gate.
+model can be scored without label noise. *Bayes* is told the law, *informed* mixes the true laws by
+what can be inferred from the model's inputs; no honest model passes the informed ceiling. The
+fingerprint nearly names the law on these markets, which flatters any gate
+([ceilings.md](ceilings.md)).
 """
 
 
