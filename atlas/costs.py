@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.evaluation import BLOCK, Interval, session_interval
 from atlas.metrics import calls
-from atlas.windows import MarketData, moves
+from atlas.windows import MarketData, coming_moves
 
 __all__ = ["BreakEven", "break_even", "next_returns", "spreads"]
 
@@ -97,12 +97,8 @@ def next_returns(data: MarketData, ends: Positions) -> Floats:
     own, ask = data.panel, data.labels.question
     if own.modality == "surface":
         return np.full(ends.size, np.nan)
-    past = moves(own, kind="direction", measure=ask.measure, horizon=ask.horizon)
-    reach = ask.skip + ask.horizon
-    target = np.minimum(ends + reach, own.timestamp.size - 1)
-    known = (own.first[target] == own.first[ends]) & (ends + reach < own.timestamp.size)
-    known &= np.isfinite(data.labels.direction[ends])
-    return np.where(known, past[target], np.nan)
+    known = np.isfinite(data.labels.direction[ends])
+    return np.where(known, coming_moves(own, ask._replace(kind="direction"))[ends], np.nan)
 
 
 def spreads(data: MarketData, ends: Positions) -> Floats:
