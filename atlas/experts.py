@@ -23,11 +23,11 @@ from atlas.kernels.bank import KernelBank, SeriesBank
 from atlas.kernels.registry import BLOCKS, templates_of
 from atlas.surfaces import STRIKES
 
-__all__ = ["Dictionary", "Expert", "Mixture", "one_mixture"]
+__all__ = ["KERNEL_GAIN", "Dictionary", "Expert", "Mixture", "one_mixture"]
 
 DictionaryPlace = Literal["series", "chart", "surface"]
 
-_GAIN = 3.0  # a unit-norm kernel on an image answers with about a third of a unit
+KERNEL_GAIN = 3.0  # a unit-norm kernel on an image answers with about a third of a unit
 _ELSEWHERE = 0.1  # an expert's first scale on kernels that are not its own
 
 
@@ -49,7 +49,7 @@ class SurfaceKernels(nn.Module):
         laplacian = functional.conv3d(padded, kernel)  # (B, 1, 3, 9, T)
         curvature = torch.einsum("ds,bnst->bdnt", self.smile.kernels(), iv)
         curvature = curvature[:, :, :, None].expand_as(laplacian)
-        rows = _GAIN * torch.cat([laplacian, curvature], 1)
+        rows = KERNEL_GAIN * torch.cat([laplacian, curvature], 1)
         return torch.cat([rows, -rows], 1)
 
 
@@ -62,7 +62,7 @@ class ChartKernels(KernelBank):
     def forward(self, plane: Tensor) -> Tensor:
         """Return responses (B, D, 8, 16) of a plane (B, 1, 8, 16); time is padded causally."""
         padded = functional.pad(plane, (8, 0, 3, 3))
-        return _GAIN * functional.conv2d(padded, self.kernels()[:, None])
+        return KERNEL_GAIN * functional.conv2d(padded, self.kernels()[:, None])
 
 
 class Dictionary(nn.Module):

@@ -27,9 +27,10 @@ from atlas.gate import dense_weights
 from atlas.inputs import HAR, SKIP, Inputs
 from atlas.moe import Network, build_model
 from atlas.onnx_export import WEIGHTS, export, input_names
+from benchmarks.forms import taken
 from benchmarks.harness import Ratio, Report, Timing, interleave, ratio, timing
 
-__all__ = ["load_network", "run", "session_of", "windows"]
+__all__ = ["feed", "load_network", "run", "session_of", "windows"]
 
 BATCHES = (1, 32, 256)
 ROUNDS = 150  # each of `REPEATS` calls, so that a round is long against the clock
@@ -113,17 +114,17 @@ def _onnx(networks: dict[str, Network], inputs: Inputs) -> dict[str, Work]:
     with torch.inference_mode():
         weights = dense_weights(moe(inputs).routing)
     works: dict[str, Work] = {
-        "cnn": _call(session_of(cnn), _feed(cnn, inputs)),
-        "control": _call(session_of(cnn), _feed(cnn, inputs)),
-        "moe": _call(session_of(moe), _feed(moe, inputs)),
-        "rule": _call(session_of(networks["moe_rule"]), _feed(networks["moe_rule"], inputs)),
+        "cnn": _call(session_of(cnn), feed(cnn, inputs)),
+        "control": _call(session_of(cnn), feed(cnn, inputs)),
+        "moe": _call(session_of(moe), feed(moe, inputs)),
+        "rule": _call(session_of(networks["moe_rule"]), feed(networks["moe_rule"], inputs)),
         "routed": _call(
             session_of(moe, routed=True),
-            _feed(moe, inputs, routed=True) | {WEIGHTS: weights.numpy()},
+            feed(moe, inputs, routed=True) | {WEIGHTS: weights.numpy()},
         ),
     }
     parts = [
-        _call(session_of(cnn), _feed(cnn, _taken(inputs, weights[:, column] > 0)))
+        _call(session_of(cnn), feed(cnn, taken(inputs, weights[:, column] > 0)))
         for column in range(weights.shape[1])
         if (weights[:, column] > 0).any()
     ]
@@ -140,13 +141,10 @@ def _eager(networks: dict[str, Network], inputs: Inputs) -> dict[str, Work]:
     }
 
 
-def _feed(network: Network, inputs: Inputs, *, routed: bool = False) -> Feed:
+def feed(network: Network, inputs: Inputs, *, routed: bool = False) -> Feed:
+    """Return what a session of the network asks for, the gate's weights left out."""
     names = input_names(network, routed=routed)
     return {name: getattr(inputs, name).numpy() for name in names if name != WEIGHTS}
-
-
-def _taken(inputs: Inputs, rows: torch.Tensor) -> Inputs:
-    return Inputs(inputs.modality, *(field[rows] for field in inputs[1:]))
 
 
 def _call(session: onnxruntime.InferenceSession, feed: Feed) -> Work:

@@ -143,22 +143,24 @@ class SeriesBank(KernelBank):
         flat = super().kernels()
         return flat - self.line * (self.line * flat).sum(1, keepdim=True) - self.newest
 
-    def forward(self, path: Tensor) -> Tensor:
+    def forward(self, path: Tensor, kernels: Tensor | None = None) -> Tensor:
         """Answer at the newest bars of a price line.
 
         Args:
             path: (B, T) in units of √8 standard deviations of a return, T ≥ L + edge − 1.
+            kernels: others than the bank's own, (D, L), or (B, D, L) for each window its own.
 
         Returns:
             Responses (B, 2D, edge) in the order of `names`, the newest bar last; 0 on a flat line.
         """
         windows = path[:, -(self.length + self.edge - 1) :][:, self.bars]  # (B, P, L)
         windows = windows - windows[..., -1:]  # float32: take the level out before squaring
-        kernels, plain = self.kernels(), self.plain
-        sums = functional.linear(windows, kernels)  # (B, P, D)
-        norms = kernels[plain:].norm(dim=1) * self._spread(windows)  # (B, P, M)
-        likeness = sums[..., plain:] / norms
-        fits = len(kernels) - plain - self.patterns
+        plain = self.plain
+        kernels = self.kernels() if kernels is None else kernels
+        sums = windows @ kernels.transpose(-1, -2)  # (B, P, D)
+        lengths = kernels[..., plain:, :].norm(dim=-1).unsqueeze(-2)  # (1, M) or (B, 1, M)
+        likeness = sums[..., plain:] / (lengths * self._spread(windows))  # (B, P, M)
+        fits = len(self.mask) - plain - self.patterns
         patterns = (_CLOSEST * likeness[..., fits:]).atanh()
         response = torch.cat([sums[..., :plain], likeness[..., :fits], patterns], -1)
         response = response * self.gain
