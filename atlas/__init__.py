@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atlas.config import ATLASConfig
-    from atlas.data_fingerprint import fingerprint
+    from atlas.data_fingerprint import fingerprint, fingerprint_symbols
     from atlas.moe import AtlasMoE, AtlasNet, build_model
 
-__all__ = ["ATLASConfig", "AtlasMoE", "AtlasNet", "build_model", "fingerprint"]
+__all__ = [
+    "ATLASConfig",
+    "AtlasMoE",
+    "AtlasNet",
+    "build_model",
+    "fingerprint",
+    "fingerprint_symbols",
+]
 
 _HOMES = {
     "ATLASConfig": "atlas.config",
@@ -22,6 +29,7 @@ _HOMES = {
     "AtlasNet": "atlas.moe",
     "build_model": "atlas.moe",
     "fingerprint": "atlas.data_fingerprint",
+    "fingerprint_symbols": "atlas.data_fingerprint",
 }
 
 

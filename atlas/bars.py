@@ -109,19 +109,32 @@ def check_bars(frame: pd.DataFrame, *, symbol: str = "") -> pd.DataFrame:
     return bars
 
 
-def adjusted(bars: pd.DataFrame) -> pd.DataFrame:
+def adjusted(
+    bars: pd.DataFrame, offsets: np.ndarray[tuple[int], np.dtype[np.int64]] | None = None
+) -> pd.DataFrame:
     """Scale open, high, low and close by adj_close / close.
 
     A row without a usable `adj_close` takes the factor of the row before; rows before the first
     factor become NaN, as a price on another scale would read as a move. A frame without any
     `adj_close` comes back as it is. Volume, bid, ask and turnover keep their values.
 
+    Args:
+        bars: checked bars, (N,).
+        offsets: of symbols end to end, symbol i at offsets[i]:offsets[i + 1]; each is adjusted by
+            itself, as if it came alone.
+
     Example:
         close 10 with adj_close 5 and open 8 gives open 4, close 5.
     """
     if "adj_close" not in bars or bars["adj_close"].isna().all():
         return bars
-    factor = (bars["adj_close"] / bars["close"]).replace([np.inf, -np.inf], np.nan).ffill()
+    factor = (bars["adj_close"] / bars["close"]).replace([np.inf, -np.inf], np.nan)
+    if offsets is None or len(offsets) == 2:
+        factor = factor.ffill()
+    else:
+        symbol = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        given = bars["adj_close"].notna().groupby(symbol).transform("any")
+        factor = factor.groupby(symbol).ffill().where(given, 1.0)
     scaled = {name: bars[name] * factor for name in PRICES}
     return bars.assign(**scaled, adj_close=scaled["close"])
 

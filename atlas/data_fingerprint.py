@@ -1,24 +1,36 @@
 """The fingerprint of a market: eleven causal statistics a bar, the gate's only view of the data.
 
-Row t reads bars up to t. A long history is worked through in blocks that stay in the processor's
-cache; each formula reads no further back than its window, so that neither the blocks nor the start
-of the data show in the result: the last row of a tail of `LOOKBACK` bars equals the same row of the
-whole history bit for bit, given `session_sums` for vol30, which alone reaches back 30 sessions.
+Row t reads bars up to t. Each formula reads no further back than its window, so that the start of
+the data does not show in the result: the last row of a tail of `LOOKBACK` bars equals the same row
+of the whole history bit for bit, given `session_sums` for vol30, which alone reaches back 30
+sessions. `atlas.fingerprint_table` does the work on arrays; here frames come in and are checked.
 """
 
-import math
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from atlas import formulas, nulls, passes
 from atlas.bars import Timeframe, adjusted, check_bars
-from atlas.calendars import has_close, session_days
 from atlas.errors import DataError, SurfacesError
-from atlas.rolling import Floats, compile_time_told, compiled
+from atlas.fingerprint_table import (
+    FINGERPRINT_COLUMNS,
+    FINGERPRINT_FLAGS,
+    Flags,
+    Table,
+    bar_table,
+    iv_table,
+)
+from atlas.rolling import Floats, compiled
+from atlas.session_vol import (
+    VOL_SESSIONS,
+    KnownSums,
+    add_squares,
+    begin_sessions,
+    session_starts,
+    sessions_among,
+)
 from atlas.stats import HURST_WINDOW, log_price
 from atlas.surfaces import atm_iv, skew_iv
 
@@ -30,37 +42,18 @@ __all__ = [
     "VOL_SESSIONS",
     "fingerprint",
     "fingerprint_surfaces",
+    "fingerprint_symbols",
+    "fingerprint_tails",
     "latest",
     "session_sums",
 ]
 
-FINGERPRINT_COLUMNS = (
-    "vol30",
-    "trend_r2",
-    "trend_r2_null",
-    "hurst",
-    "hurst_null",
-    "spread",
-    "volume_z",
-    "turnover_z",
-    "atr",
-    "kurtosis",
-    "skew_iv",
-)
-FINGERPRINT_FLAGS = ("vol30_short", "spread_estimated")
 LOOKBACK = HURST_WINDOW + 1  # bars that a live tail must hold
-VOL_SESSIONS = 30
 BRIDGE = 5  # snapshots without an at-the-money quote that the last one known stands for
 
-_BLOCK = 12_288  # bars worked on at a time
 _SEED_KEYS = ("vol30", "trend_r2", "hurst", "spread", "volume_z")
-_OF_TRADE = ("spread", "volume_z", "turnover_z", "atr")  # no surface has these
-_LOG_FOUR = math.log(4.0)
-_HURST_SCALE = 0.25 / math.log(2.0)
-_ROW = {name: row for row, name in enumerate(FINGERPRINT_COLUMNS)}
+_COLUMN_NAMES, _FLAG_NAMES = pd.Index(FINGERPRINT_COLUMNS), pd.Index(FINGERPRINT_FLAGS)
 
-Table = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 Longs = npt.NDArray[np.int64]
 
 
@@ -99,23 +92,81 @@ def fingerprint(
     Raises:
         BarsError: if a column is missing; DataError: if timestamps do not ascend.
     """
+    known = {} if session_sums is None else {0: session_sums}
+    return fingerprint_symbols(
+        bars, np.array([0, len(bars)]), timeframe, calendar=calendar, session_sums=known
+    )
+
+
+def fingerprint_symbols(
+    bars: pd.DataFrame,
+    offsets: Longs,
+    timeframe: str = "1d",
+    *,
+    calendar: str = "24/7",
+    session_sums: Mapping[int, pd.Series] | None = None,
+) -> pd.DataFrame:
+    """Compute the fingerprint of every bar of many symbols, in the time of one long symbol.
+
+    A call has a fixed cost, which here thousands of symbols share: whoever has many short ones
+    lays their bars end to end and asks here, or `fingerprint_tails` with arrays.
+
+    Args:
+        bars: as `fingerprint`, the symbols' bars end to end, in order of time within each symbol.
+            A symbol that has nothing in the column turnover, or adj_close, has not got that column:
+            another may have brought it.
+        offsets: symbol i has rows offsets[i] to offsets[i + 1], from 0 to N, (n + 1,).
+        timeframe, calendar: as `fingerprint`.
+        session_sums: by a symbol's place i; as `fingerprint`.
+
+    Returns:
+        As `fingerprint`; each symbol's rows have the bits that they have alone.
+
+    Raises:
+        As `fingerprint`; DataError: if the offsets do not run from 0 to N.
+
+    Example:
+        Of a long frame with each symbol's rows together, `first = frame["symbol"] !=
+        frame["symbol"].shift()` gives `offsets = np.append(np.flatnonzero(first), len(frame))`.
+    """
     step = Timeframe.parse(timeframe)
     raw = check_bars(bars)
-    stamps = _ascending(pd.DatetimeIndex(raw.index))
-    columns = _bar_columns(raw)
-    tally = _Tally.begin(session_sums, _session_starts(stamps, calendar, step), step, calendar)
-    table, flags = _empty(len(raw))
-    with compile_time_told("fingerprint", passes.ratio_256):
-        for start, stop in _blocks(len(raw)):
-            first = max(0, start - HURST_WINDOW)
-            block = {name: values[first:stop] for name, values in columns.items()}
-            x = log_price(block["close"])
-            rows, said = table[:, start:stop], flags[:, start:stop]
-            _session_vol(x, start - first, tally, rows[_ROW["vol30"]], said[0])
-            _price_columns(x, rows)
-            _bar_only_columns(block, x, rows, said)
-    table[_ROW["skew_iv"]] = np.nan
-    return _frame(table, flags, stamps)
+    offsets = _offsets(offsets, len(raw))
+    stamps = _ascending(pd.DatetimeIndex(raw.index), offsets)
+    starts = session_starts(stamps, offsets, step, calendar)
+    known = {place: _known(sums) for place, sums in (session_sums or {}).items()}
+    sessions = begin_sessions(*starts, offsets, step, calendar, known)
+    return _frame(*bar_table(_bar_columns(raw, offsets), offsets, sessions), stamps)
+
+
+def fingerprint_tails(
+    columns: Mapping[str, Floats],
+    offsets: Longs,
+    days: Longs,
+    sums: Sequence[KnownSums | None],
+    *,
+    step: Timeframe,
+    calendar: str,
+) -> tuple[Table, Flags]:
+    """Compute the fingerprints of n symbols laid end to end: bit for bit `fingerprint` of each.
+
+    Args:
+        columns: high, low, close adjusted, volume, and any of paid (the close as traded), turnover,
+            bid, ask; (N,) each. A symbol's turnover, bid or ask may be NaN throughout.
+        offsets: symbol i at offsets[i]:offsets[i+1], in ascending time without doubles, (n+1,).
+        days: session of each bar, (N,).
+        sums: of each symbol, n of them; see `fingerprint`.
+        step: length of a bar.
+        calendar: names the sessions.
+
+    Returns:
+        The columns (F, N) and flags (2, N) of `fingerprint`.
+    """
+    opens = offsets[:-1][np.diff(offsets) > 0]
+    starts = sessions_among(days, opens, np.arange(len(days)))
+    known = {place: own for place, own in enumerate(sums) if own is not None}
+    sessions = begin_sessions(*starts, offsets, step, calendar, known)
+    return bar_table({name: _fixed(values) for name, values in columns.items()}, offsets, sessions)
 
 
 def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataFrame:
@@ -141,16 +192,8 @@ def fingerprint_surfaces(timestamps: pd.DatetimeIndex, grid: Floats) -> pd.DataF
             f"fingerprint_surfaces: expected a grid ({len(timestamps)}, tenors, strikes), "
             f"one surface a timestamp; got {grid.shape}"
         )
-    stamps = _ascending(timestamps)
-    x = log_price(_bridged(atm_iv(grid)))
-    table, flags = _empty(len(stamps))
-    places = np.arange(len(stamps), dtype=np.int64)
-    tally = _Tally.empty((places, places), completes=True)
-    _session_vol(x, 0, tally, table[_ROW["vol30"]], flags[0])
-    _price_columns(x, table)
-    table[_ROW["skew_iv"]] = skew_iv(grid)
-    for name in _OF_TRADE:
-        table[_ROW[name]] = np.nan
+    stamps = _ascending(timestamps, np.array([0, len(timestamps)]))
+    table, flags = iv_table(_bridged(atm_iv(grid)), skew_iv(grid))
     return _frame(table, flags, stamps)
 
 
@@ -173,96 +216,16 @@ def session_sums(bars: pd.DataFrame, timeframe: str = "1d", *, calendar: str = "
     """
     step = Timeframe.parse(timeframe)
     raw = check_bars(bars)
-    stamps = _ascending(pd.DatetimeIndex(raw.index))
-    days = session_days(stamps, calendar, step)
-    moves = formulas.differences(log_price(_values(adjusted(raw)["close"])))
-    names, first = np.unique(days, return_index=True)
-    sums = np.add.reduceat(moves * moves, first) if len(days) else np.empty(0)
-    done = len(names) - step.is_intraday if len(names) else 0
-    index = pd.Index(names[:done], name="session")
-    return pd.Series(_in_order(moves, first, sums)[:done], index=index, name="session_sum")
-
-
-class _Tally(NamedTuple):
-    """What vol30 remembers between blocks."""
-
-    total: Floats  # sum of the session under way, (1,)
-    place: Longs  # rows done, and sessions begun, (2,)
-    starts: Longs  # row at which each session begins, and a last one that never comes
-    names: Longs  # day of each session
-    ring: Floats  # sums of the last 30 sessions, oldest first, NaN where unknown
-    known_days: Longs  # sessions whose sums were handed in
-    known_sums: Floats
-    completes: bool  # whether a bar is a whole session
-    days_per_bar: float  # 1, or a week's sessions
-
-    @classmethod
-    def begin(
-        cls, sums: pd.Series | None, sessions: tuple[Longs, Longs], step: Timeframe, calendar: str
-    ) -> "_Tally":
-        week = step.seconds / (7 * 86_400)
-        tally = cls.empty(sessions, completes=not step.is_intraday)
-        if week * 7 > 1:
-            tally = tally._replace(days_per_bar=week * (5 if has_close(calendar) else 7))
-        if sums is None or sums.empty or tally.names.size == 0:
-            return tally
-        sums = sums.sort_index()
-        names, values = sums.index.to_numpy(np.int64), sums.to_numpy(np.float64)
-        before = values[names < tally.names[0]][-VOL_SESSIONS:]
-        tally.ring[VOL_SESSIONS - before.size :] = before
-        return tally._replace(known_days=names, known_sums=values)
-
-    @classmethod
-    def empty(cls, sessions: tuple[Longs, Longs], *, completes: bool) -> "_Tally":
-        starts = np.append(sessions[0], np.iinfo(np.int64).max)
-        ring, none = np.full(VOL_SESSIONS, np.nan), np.empty(0)
-        place, days = np.zeros(2, np.int64), none.astype(np.int64)
-        return cls(np.zeros(1), place, starts, sessions[1], ring, days, none, completes, 1.0)
-
-
-def _session_starts(
-    stamps: pd.DatetimeIndex, calendar: str, step: Timeframe
-) -> tuple[Longs, Longs]:
-    """Return the row at which each session begins, and the session's day.
-
-    Time ascends, so rows between two of one session are of that session. In a long intraday history
-    every 64th row is looked up, and all rows only where the session changes.
-    """
-    n, stride = len(stamps), 64
-    rows = np.arange(0, n, stride if step.is_intraday and n > _BLOCK else 1)
-    if rows.size < n:
-        marks = session_days(stamps[np.append(rows, n - 1)], calendar, step)
-        changes = rows[np.flatnonzero(np.diff(marks))]
-        rows = np.append(0, (changes[:, None] + np.arange(1, stride + 1)).ravel())
-        rows = rows[rows < n]
-        stamps = stamps[rows]
-    days = session_days(stamps, calendar, step)
-    new = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
-    return rows[new], days[new]
-
-
-@compiled
-def _session_vol(x: Floats, start: int, tally: _Tally, out: Table, short: Flags) -> None:
-    ring, total, row, session = tally.ring, tally.total[0], tally.place[0], tally.place[1]
-    value, count = _root_mean(ring, tally.days_per_bar)
-    t = start
-    while t < x.size:
-        if row == tally.starts[session]:
-            if session > 0 and not tally.completes:
-                _push(ring, tally.names[session - 1], total, tally.known_days, tally.known_sums)
-                value, count = _root_mean(ring, tally.days_per_bar)
-            total, session = 0.0, session + 1
-        stop = min(x.size, t + tally.starts[session] - row)
-        for i in range(t, stop):
-            move = x[i] - x[i - 1] if i > 0 else np.nan
-            total += move * move
-        if tally.completes:
-            _push(ring, tally.names[session - 1], total, tally.known_days, tally.known_sums)
-            value, count = _root_mean(ring, tally.days_per_bar)
-        out[t - start : stop - start] = value
-        short[t - start : stop - start] = count < ring.size
-        row, t = row + stop - t, stop
-    tally.total[0], tally.place[0], tally.place[1] = total, row, session
+    offsets = np.array([0, len(raw)])
+    stamps = _ascending(pd.DatetimeIndex(raw.index), offsets)
+    starts = session_starts(stamps, offsets, step, calendar)
+    sessions = begin_sessions(*starts, offsets, step, calendar)
+    if len(raw):
+        x = log_price(_values(adjusted(raw)["close"]))
+        add_squares(x, 0, 0, sessions.rows, sessions.sums)
+    done = len(sessions.days) - step.is_intraday if len(raw) else 0
+    index = pd.Index(sessions.days[:done], name="session")
+    return pd.Series(sessions.sums[:done], index=index, name="session_sum")
 
 
 @compiled
@@ -278,80 +241,8 @@ def _bridged(iv: Floats) -> Floats:
     return out
 
 
-@compiled
-def _push(ring: Floats, day: np.int64, total: float, known_days: Longs, known_sums: Floats) -> None:
-    place = np.searchsorted(known_days, day)
-    if place < known_days.size and known_days[place] == day:
-        total = known_sums[place]
-    for i in range(ring.size - 1):
-        ring[i] = ring[i + 1]
-    ring[-1] = total
-
-
-@compiled
-def _root_mean(ring: Floats, days_per_bar: float) -> tuple[float, int]:
-    total, count = 0.0, 0
-    for value in ring:
-        if np.isfinite(value):
-            total, count = total + value, count + 1
-    return (np.sqrt(total / (count * days_per_bar)) if count else np.nan), count
-
-
-@compiled
-def _in_order(moves: Floats, first: Longs, out: Floats) -> Floats:
-    """Sum squared moves from each `first` to the next, one after the other as `_session_vol`."""
-    for k in range(first.size):
-        stop = first[k + 1] if k + 1 < first.size else moves.size
-        total = 0.0
-        for t in range(first[k], stop):
-            total += moves[t] * moves[t]
-        out[k] = total
-    return out
-
-
-def _price_columns(x: Floats, table: Table) -> None:
-    """Fill what the log price alone tells; rows of `table` belong to the last values of `x`."""
-    passes.trend_30(x, nulls.TREND_TABLE, table[_ROW["trend_r2"]], table[_ROW["trend_r2_null"]])
-    passes.kurtosis_30(formulas.differences(x), table[_ROW["kurtosis"]])
-    ratio, error = passes.ratio_256(x, table.shape[1])
-    with np.errstate(divide="ignore"):
-        log_ratio = np.log(ratio)
-    _hurst_columns(log_ratio, error, table[_ROW["hurst"]], table[_ROW["hurst_null"]])
-
-
-@compiled
-def _hurst_columns(log_ratio: Floats, error: Floats, hurst: Table, null: Table) -> None:
-    for i in range(hurst.size):
-        value = log_ratio[i] * _HURST_SCALE
-        value = 0.0 if value < 0.0 else value
-        hurst[i] = 1.0 if value > 1.0 else value
-    null[:] = nulls.ratio_null(log_ratio - _LOG_FOUR, error)
-
-
-def _bar_only_columns(block: dict[str, Floats], x: Floats, table: Table, flags: Flags) -> None:
-    high, low, close = block["high"], block["low"], block["close"]
-    passes.atr_14(formulas.true_range(high, low, close), close, table[_ROW["atr"]])
-    volume = log_price(block["volume"])
-    if "turnover" in block:
-        turnover = log_price(block["turnover"])
-    else:
-        turnover = volume + (log_price(block["paid"]) if "paid" in block else x)
-    passes.zscore_30(volume, table[_ROW["volume_z"]])
-    passes.zscore_30(turnover, table[_ROW["turnover_z"]])
-    spread = table[_ROW["spread"]]
-    spread[:] = np.nan
-    if "bid" in block and "ask" in block:
-        passes.mean_30(formulas.relative_spread(block["bid"], block["ask"]), spread)
-    absent = np.isnan(spread)
-    if absent.any():
-        estimate = np.empty_like(spread)
-        passes.mean_30(formulas.corwin_schultz(log_price(high), log_price(low), x), estimate)
-        np.copyto(spread, estimate, where=absent)
-        np.logical_and(absent, np.isfinite(estimate), out=flags[1])
-
-
-def _bar_columns(raw: pd.DataFrame) -> dict[str, Floats]:
-    prices = adjusted(raw)
+def _bar_columns(raw: pd.DataFrame, offsets: Longs) -> dict[str, Floats]:
+    prices = adjusted(raw, offsets)
     columns = {name: _values(prices[name]) for name in ("high", "low", "close")}
     if "adj_close" in raw:
         columns["paid"] = _values(raw["close"])
@@ -360,28 +251,59 @@ def _bar_columns(raw: pd.DataFrame) -> dict[str, Floats]:
 
 
 def _values(column: pd.Series) -> Floats:
-    return np.ascontiguousarray(column.to_numpy(dtype=np.float64))
+    return _fixed(column.to_numpy(dtype=np.float64))
 
 
-def _blocks(n: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, n, _BLOCK):
-        yield start, min(start + _BLOCK, n)
+def _fixed(values: Floats) -> Floats:
+    values = np.ascontiguousarray(values).view()
+    values.flags.writeable = False  # always, or a pass would be compiled for both
+    return values
 
 
-def _empty(n: int) -> tuple[Table, Flags]:
-    table = np.empty((len(FINGERPRINT_COLUMNS), n), dtype=np.float32)
-    return table, np.zeros((len(FINGERPRINT_FLAGS), n), dtype=np.bool_)
+def _known(sums: pd.Series) -> KnownSums:
+    ordered = sums.sort_index()
+    return KnownSums(ordered.index.to_numpy(np.int64), ordered.to_numpy(np.float64))
 
 
 def _frame(table: Table, flags: Flags, index: pd.DatetimeIndex) -> pd.DataFrame:
     frames = [
-        pd.DataFrame(values.T, index=index, columns=list(names), copy=False)
-        for values, names in ((table, FINGERPRINT_COLUMNS), (flags, FINGERPRINT_FLAGS))
+        pd.DataFrame(values.T, index=index, columns=names, copy=False)
+        for values, names in ((table, _COLUMN_NAMES), (flags, _FLAG_NAMES))
     ]
     return pd.concat(frames, axis=1)  # shares their memory
 
 
-def _ascending(stamps: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    if not stamps.is_monotonic_increasing or not stamps.is_unique:
-        raise DataError("fingerprint: expected timestamps in ascending order, each once: sort them")
+def _offsets(offsets: Longs, n: int) -> Longs:
+    found = np.asarray(offsets, dtype=np.int64)
+    if (
+        found.ndim != 1
+        or found.size < 2
+        or found[0]
+        or found[-1] != n
+        or np.any(np.diff(found) < 0)
+    ):
+        raise DataError(
+            f"fingerprint: expected offsets that ascend from 0 to {n}, the number of bars; "
+            f"got {np.array2string(found, threshold=6)}"
+        )
+    return found
+
+
+def _ascending(stamps: pd.DatetimeIndex, offsets: Longs) -> pd.DatetimeIndex:
+    row = _first_disorder(stamps.asi8, offsets)
+    if row >= 0:
+        raise DataError(
+            f"fingerprint: expected timestamps in ascending order, each once; row {row} (from 0) "
+            f"has {stamps[row]} after {stamps[row - 1]}: sort the bars by timestamp, keep one of a "
+            "kind, and give symbols one at a time (or `fingerprint_symbols` their offsets)"
+        )
     return stamps
+
+
+@compiled
+def _first_disorder(times: Longs, offsets: Longs) -> int:
+    for symbol in range(offsets.size - 1):
+        for row in range(offsets[symbol] + 1, offsets[symbol + 1]):
+            if times[row] <= times[row - 1]:
+                return row
+    return -1

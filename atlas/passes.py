@@ -12,17 +12,24 @@ window are NaN.
 import numpy as np
 import numpy.typing as npt
 
+from atlas.formulas import corwin_schultz, differences, relative_spread, true_range
 from atlas.rolling import Floats, compiled
 
 __all__ = [
     "atr_14",
+    "estimated_spread_column",
     "kurtosis_30",
     "mean_30",
+    "price_columns",
+    "range_column",
     "ratio_256",
+    "spread_column",
     "trend_30",
+    "volume_columns",
     "zscore_30",
 ]
 
+Longs = npt.NDArray[np.int64]
 Row = npt.NDArray[np.float32]
 
 
@@ -192,8 +199,9 @@ def _fours(v: Floats, gap: int, n: int) -> Floats:
 @compiled
 def ratio_256(x: Floats, rows: int) -> tuple[Floats, Floats]:
     """Return `atlas.formulas.variance_ratio` of 256 returns at the last `rows` values: twice."""
-    ratio, error = np.full(rows, np.nan), np.full(rows, np.nan)
+    ratio, error = np.empty(rows), np.empty(rows)
     n = min(max(x.size - 256, 0), rows)
+    ratio[: rows - n], error[: rows - n] = np.nan, np.nan
     if n == 0:
         return ratio, error
     v = x[x.size - n - 256 :]
@@ -214,3 +222,78 @@ def ratio_256(x: Floats, rows: int) -> tuple[Floats, Floats]:
         r[i] = (fours[i] * (1.0 / 253.0)) / (ones[i] * (1.0 / 256.0))
         e[i] = np.sqrt(cross) / ones[i]
     return ratio, error
+
+
+@compiled
+def price_columns(
+    x: Floats,
+    breaks: Longs,
+    table: Floats,
+    r2: Row,
+    null: Row,
+    kurtosis: Row,
+    ratio: Floats,
+    error: Floats,
+) -> None:
+    """Write `trend_30`, `kurtosis_30` of the differences, and `ratio_256` of log prices.
+
+    Args:
+        x: log prices of symbols end to end.
+        breaks: rows of the results at which another symbol begins; those before the first row have
+            their last values among the earlier ones of `x`.
+        table: as `trend_30`.
+        r2, null, kurtosis, ratio, error: to be filled, from the end.
+    """
+    trend_30(x, table, r2, null)
+    kurtosis_30(differences(x), kurtosis)
+    ratio[:], error[:] = ratio_256(x, ratio.size)
+    for row in breaks:
+        _forget(row, 29, r2)
+        _forget(row, 29, null)
+        _forget(row, 30, kurtosis)
+        _forget(row, 256, ratio)
+        _forget(row, 256, error)
+
+
+@compiled
+def volume_columns(
+    volume: Floats, turnover: Floats, breaks: Longs, volume_z: Row, turnover_z: Row
+) -> None:
+    """Write `zscore_30` of log volume and of log turnover; see `price_columns`."""
+    zscore_30(volume, volume_z)
+    zscore_30(turnover, turnover_z)
+    for row in breaks:
+        _forget(row, 29, volume_z)
+        _forget(row, 29, turnover_z)
+
+
+@compiled
+def range_column(high: Floats, low: Floats, close: Floats, breaks: Longs, atr: Row) -> None:
+    """Write `atr_14` of the true ranges; see `price_columns`."""
+    atr_14(true_range(high, low, close), close, atr)
+    for row in breaks:
+        _forget(row, 14, atr)
+
+
+@compiled
+def spread_column(bid: Floats, ask: Floats, breaks: Longs, spread: Row) -> None:
+    """Write `mean_30` of the quoted spreads; see `price_columns`."""
+    mean_30(relative_spread(bid, ask), spread)
+    for row in breaks:
+        _forget(row, 29, spread)
+
+
+@compiled
+def estimated_spread_column(
+    high: Floats, low: Floats, x: Floats, breaks: Longs, spread: Row
+) -> None:
+    """Write `mean_30` of Corwin and Schultz's estimates from logs; see `price_columns`."""
+    mean_30(corwin_schultz(high, low, x), spread)
+    for row in breaks:
+        _forget(row, 30, spread)
+
+
+@compiled
+def _forget(row: int, reach: int, out: Row | Floats) -> None:
+    """Make the rows NaN whose windows hold another symbol's bars: `reach` of them from `row` on."""
+    out[max(row, 0) : max(row + reach, 0)] = np.nan
