@@ -8,7 +8,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,9 @@ from pydantic import (
 from atlas.bars import Timeframe
 from atlas.catalogue import CATALOGUE, EXPERT_IDS
 from atlas.errors import ConfigError
-from atlas.optimization import Rule
+
+if TYPE_CHECKING:
+    from atlas.optimization import Rule
 
 __all__ = [
     "LIVE_SOURCES",
@@ -219,8 +221,10 @@ class TrainingConfig(_Frozen):
             raise ValueError(f"expected experts out of {', '.join(EXPERT_IDS)}; got {unknown}")
         return experts
 
-    def rules(self) -> tuple[Rule, dict[str, Rule]]:
+    def rules(self) -> "tuple[Rule, dict[str, Rule]]":
         """Return how the shared weights move, and by owner how those move that differ."""
+        from atlas.optimization import Rule  # PyTorch, which readers of params.yaml do without
+
         shared = Rule(self.optimizer, self.learning_rate, self.weight_decay)
         own = {}
         for owner, chosen in {**self.experts, "gate": self.gate}.items():

@@ -1,7 +1,9 @@
 """A home of any size for the dashboard, made of noise: files in the form that a night leaves.
 
 Nothing is trained. Bars are random walks, fingerprints and gates are drawn, the registry has the
-four tables that the dashboard reads. What is measured on it is time and memory, never accuracy.
+four tables that the dashboard reads. A challenger stands in trial: its sessions and the shadow log
+are written by the functions that a night calls, for the first market of the sizes. What is measured
+on it is time and memory, never accuracy.
 """
 
 import json
@@ -14,13 +16,16 @@ import numpy as np
 import pandas as pd
 
 from atlas.catalogue import EXPERT_IDS
+from atlas.config import PromotionConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from pipelines import pair, shadow
 from pipelines.files import write_json, write_parquet
 from pipelines.paths import Paths
 
 __all__ = ["AS_OF", "FULL", "TINY", "Size", "make_store"]
 
 AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
+_NIGHTS = 4  # of the trial, the last of them AS_OF
 
 
 class Size(NamedTuple):
@@ -54,6 +59,7 @@ def make_store(home: Path, sizes: dict[str, Size], seed: int = 0) -> Paths:
     _table(paths, list(sizes))
     write_json(paths.night, {"as_of": str(AS_OF.date())})
     _registry(paths)
+    _trial(paths, base[base["market"] == next(iter(sizes))], generator)
     return paths
 
 
@@ -174,7 +180,7 @@ def _registry(paths: Paths) -> None:
             "create table registered_model_aliases (name, alias, version);"
             "create table runs (run_uuid, experiment_id, artifact_uri);"
         )
-        for number, alias in ((1, "previous"), (2, "champion")):
+        for number, alias in ((1, "previous"), (2, "champion"), (3, "challenger")):
             _version(paths, connection, number, alias)
 
 
@@ -188,7 +194,8 @@ def _version(paths: Paths, connection: sqlite3.Connection, number: int, alias: s
     connection.execute(
         "insert into registered_model_aliases values ('atlas-moe', ?, ?)", [alias, number]
     )
-    tags = {"as_of": "2026-11-19", "variant": "moe_mlp", "promoted": "true"}
+    promoted = str(alias != "challenger").lower()
+    tags = {"as_of": "2026-11-19", "variant": "moe_mlp", "promoted": promoted}
     tags |= {"promotion_reason": f"reason {number}", "data_version": "abc", "git_commit": "def"}
     for key, value in tags.items():
         connection.execute(
@@ -197,3 +204,36 @@ def _version(paths: Paths, connection: sqlite3.Connection, number: int, alias: s
     figures = {"rival": "the base rate", "difference": -0.01}
     figures |= {"difference_low": -0.02, "difference_high": -0.005}
     write_json(folder / "promotion.json", json.loads(json.dumps({"figures": figures})))
+
+
+def _trial(paths: Paths, scored: pd.DataFrame, generator: np.random.Generator) -> None:
+    """Let version 3 challenge version 2 for some nights, judged and logged as a night does it.
+
+    A night judges what is known two days before it; its newest bars are live. The challenger's
+    probabilities are the better ones, and it says nothing of the first symbol.
+    """
+    rows = scored[scored["split"] == "test"].reset_index(drop=True)
+    settings = PromotionConfig()
+    state = pair.opened("2", "3", [str(rows["market"].iloc[0])], settings)
+    names = {"volatility": 0.01, "expert_ids": "equity_daily", "abstain": False, "reason": ""}
+    both = {
+        role: rows[shadow.KEYS].assign(
+            probability=(
+                0.5 + skill * (rows["y"] - 0.5) + generator.normal(0, 0.1, len(rows))
+            ).clip(0.05, 0.95),
+            **names,
+        )
+        for role, skill in (("champion", 0.05), ("challenger", 0.08))
+    }
+    both["challenger"]["abstain"] = both["challenger"]["symbol"] == rows["symbol"].iloc[0]
+    for back in range(_NIGHTS - 1, -1, -1):
+        night = AS_OF - pd.Timedelta(days=back)
+        known = rows[rows["timestamp"] < night - pd.Timedelta(days=1)].assign(base=0.5)
+        fresh = pair.unjudged(known, state)
+        said = {role: one[one["timestamp"] < night] for role, one in both.items()}
+        told = [(role, state[role], answers) for role, answers in said.items()]
+        shadow.keep(paths, str(night.date()), fresh, told)
+        for role, answers in said.items():
+            fresh = pair.filled(fresh, role, answers)
+        state = pair.add(state, str(night.date()), fresh, {})
+    pair.save(paths, state)

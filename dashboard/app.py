@@ -1,33 +1,28 @@
 """The app: pages, charts, static files, and what is said when something is not there.
 
 The same app stands alone and mounts under a prefix in Airflow; whoever makes it hands in the check
-that stands before every route. Plotly's script comes from the installed wheel, so that everything
-works without a network.
+that stands before every route.
 """
 
-import importlib.util
+import contextlib
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from atlas.bars import COLUMNS
 from atlas.charts import WINDOW, render
 from atlas.errors import AtlasError
-from dashboard import charts, pages
+from dashboard import assets, charts, pages
 from dashboard.access import Check, Guard
 from dashboard.reading import attempt
 from dashboard.view import AddressError, View
 
 __all__ = ["create_app", "warm"]
-
-STATIC = Path(__file__).parent / "static"
-_YEAR = "public, max-age=31536000, immutable"
 
 
 def create_app(view: View, check: Check) -> FastAPI:
@@ -36,7 +31,7 @@ def create_app(view: View, check: Check) -> FastAPI:
     app.state.view = view
     app.include_router(pages.router)
     app.include_router(charts.router)
-    app.add_api_route("/static/{name}", _static, methods=["GET"], name="static")
+    app.add_api_route("/static/{name}", assets.serve, methods=["GET"], name="static")
     app.add_middleware(Guard, check=check)
     app.add_exception_handler(AddressError, _refused)
     app.add_exception_handler(AtlasError, _failed)
@@ -47,27 +42,12 @@ def create_app(view: View, check: Check) -> FastAPI:
 
 
 def warm(view: View) -> None:
-    """Read what the first page shows and load the compiled renderer, before anyone asks."""
+    """Read the first page's files, pack the script, load the renderer, before anyone asks."""
     attempt(pages.overview_panels, view)
     pages.templates.get_template("overview.html")
     render(np.ones((len(COLUMNS), WINDOW)), np.array([WINDOW - 1]))
-
-
-def _static(name: str) -> Response:
-    """Serve a file of this package, or Plotly's script from its wheel."""
-    if name == "plotly.min.js":
-        return FileResponse(_plotly(), headers={"Cache-Control": _YEAR})
-    path = STATIC / Path(name).name
-    if path.name != name or not path.is_file():
-        raise HTTPException(404)
-    return FileResponse(path, headers={"Cache-Control": "no-cache"})
-
-
-def _plotly() -> Path:
-    found = importlib.util.find_spec("plotly")
-    if found is None or not found.submodule_search_locations:
-        raise HTTPException(404)
-    return Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    with contextlib.suppress(HTTPException):  # no Plotly: figures stay sketches
+        assets.asset(assets.PLOTLY)
 
 
 def _refused(request: Request, error: Any) -> Response:

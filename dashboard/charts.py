@@ -14,11 +14,13 @@ from fastapi.responses import JSONResponse, Response
 
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import AtlasError, DataError
-from dashboard import evidence, figures, promotions
+from dashboard import evidence, figures, promotions, shadow, trials
 from dashboard.gates import gate_shares, loads
 from dashboard.reading import FORM_ERRORS, UNEXPECTED
 from dashboard.registry import read_registry
 from dashboard.scores import curves
+from dashboard.shadow import ROLES
+from dashboard.sketch import sketch
 from dashboard.symbols import (
     answers,
     fingerprint_history,
@@ -26,6 +28,7 @@ from dashboard.symbols import (
     price_history,
 )
 from dashboard.view import AddressError, Choice, View
+from dashboard.words import counted
 
 __all__ = ["router"]
 
@@ -42,13 +45,14 @@ def answer(work: Callable[[], Made], *, refused: int = 400) -> Response:
     """
     try:
         figure, summary = work()
+        whole = {**figure, "summary": summary, "sketch": sketch(figure)}
     except AddressError as error:
         return JSONResponse({"notice": str(error)}, refused)
     except AtlasError as error:
         return JSONResponse({"notice": str(error)})
     except FORM_ERRORS as error:
         return JSONResponse({"notice": f"{UNEXPECTED} ({type(error).__name__}: {error})"})
-    return JSONResponse({**figure, "summary": summary}, headers={"Cache-Control": "no-cache"})
+    return JSONResponse(whole, headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/gate", name="chart_gate")
@@ -184,14 +188,37 @@ def trial(request: Request) -> Response:
     view: View = request.app.state.view
 
     def work() -> Made:
-        found = promotions.trial(view.paths, read_registry(view.paths))
+        settings = view.config.promotion
+        found = trials.trial(view.paths, read_registry(view.paths), settings)
         if found is None:
             raise AddressError("There is no challenger in trial now.")
+        nights = len(set(found.nights))
         text = (
-            f"Version {found.challenger} against {found.champion}: {len(found.days)} sessions in "
-            f"{found.nights} nights, e-value {found.e_value:.3g} of {promotions.PROOF:.0f} needed."
+            f"Version {found.challenger} against version {found.champion}: "
+            f"{counted(len(found.days), 'session')} in {counted(nights, 'night')} of at most "
+            f"{found.allowed}, e-value {found.kept:.3g} of {found.needed:g} needed. "
+            "Loss below 0: the challenger is better."
         )
-        return evidence.trial_figure(found, []), text
+        if not found.is_of_this_code:
+            text += f" The line ends at {found.e_values[-1]:.3g}: another code wrote the file."
+        return evidence.trial_figure(found), text
+
+    return answer(work, refused=200)
+
+
+@router.get("/shadow", name="chart_shadow")
+def shadowed(request: Request) -> Response:
+    """How often champion and challenger were right, night by night."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        log = shadow.read_log(view.paths)
+        matured = sum(one.matured for one in log.said if one.role == ROLES[0])
+        text = (
+            f"{counted(len(log.nights), 'night')}. Rings: {counted(matured, 'live row')} of the "
+            "champion whose outcome became known later; their number is small, so they scatter."
+        )
+        return evidence.shadow_figure(log), text
 
     return answer(work, refused=200)
 

@@ -1,15 +1,24 @@
-"""Charts of how good the models are: risk, reliability, comparisons, evidence of a pair."""
+"""Charts of how good models are: risk, reliability, comparisons, a pair's evidence and log."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dashboard.figures import Figure, floats, level
-from dashboard.promotions import PROOF, Event, Trial, running_mean
+from dashboard.promotions import Event
 from dashboard.scores import Curves
+from dashboard.shadow import ROLES, Log
+from dashboard.trials import Trial, running_mean
 
-__all__ = ["differences_figure", "reliability_figure", "risk_figure", "trial_figure"]
+__all__ = [
+    "differences_figure",
+    "reliability_figure",
+    "risk_figure",
+    "shadow_figure",
+    "trial_figure",
+]
 
 MODEL_COLORS: Mapping[str, str] = {  # of Okabe and Ito, and dashes beside, so that none needs color
     "moe_mlp": "#0072B2",
@@ -17,6 +26,7 @@ MODEL_COLORS: Mapping[str, str] = {  # of Okabe and Ito, and dashes beside, so t
     "cnn": "#009E73",
     "lightgbm": "#CC79A7",
 }
+_PROVEN = {"color": "role:up", "dash": "dash", "width": 1.5}
 _DASHES = {"moe_mlp": "solid", "moe_rule": "dash", "cnn": "dot", "lightgbm": "dashdot"}
 
 
@@ -119,23 +129,86 @@ def differences_figure(events: Sequence[Event]) -> Figure:
     }
 
 
-def trial_figure(found: Trial, evidence: Sequence[float]) -> Figure:
-    """Draw the pair's evidence over sessions, or the mean loss difference where none is known."""
-    values = list(evidence) or running_mean(found.differences)
-    name = "e-value" if evidence else "mean log-loss difference"
-    layout: Figure = {"xaxis": {"type": "date"}, "yaxis": {"title": name}, "shapes": [level(0)]}
-    if evidence:
-        layout["yaxis"] |= {"type": "log", "dtick": 1}
-        layout["shapes"] = [level(PROOF), level(1)]
-    line = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "x": list(found.days),
-        "y": floats(values),
-        "line": {"color": "role:accent", "width": 2},
-        "hovertemplate": f"%{{x}}<br>{name} %{{y:.4g}}<extra></extra>",
+def trial_figure(found: Trial) -> Figure:
+    """Draw the pair's e-value after each session over the mean loss difference so far.
+
+    A dot is where a night ended: all that it judged at once lies before it.
+    """
+    ends = [k for k, night in enumerate(found.nights) if night not in found.nights[k + 1 :]]
+    means = running_mean(found.differences)
+    series = (("e-value", found.e_values, "y2"), ("mean loss difference", means, "y"))
+    data: list[Figure] = []
+    for name, values, axis in series:
+        said = f"%{{x|%Y-%m-%d}}<br>{name} %{{y:.4g}}<extra></extra>"
+        line = {"color": "role:accent", "width": 2}
+        own = {"type": "scatter", "name": name, "yaxis": axis, "showlegend": False}
+        x, y = list(found.days), floats(values)
+        data.append({**own, "mode": "lines", "x": x, "y": y, "line": line, "hovertemplate": said})
+        dots = {"x": [x[k] for k in ends], "y": [y[k] for k in ends]}
+        text = [f"after the night {found.nights[k]}" for k in ends]
+        marker = {"color": "role:accent", "size": 8}
+        data.append(
+            {**own, **dots, "mode": "markers", "marker": marker, "text": text}
+            | {"hovertemplate": f"%{{text}}<br>{name} %{{y:.4g}}<extra></extra>"}
+        )
+    low, high = float(found.e_values.min()), float(found.e_values.max())
+    reach = [math.log10(min(low, 0.5)) - 0.1, math.log10(max(high, found.needed)) + 0.2]
+    proof = {**level(found.needed), "yref": "y2"}
+    layout: Figure = {
+        "xaxis": {"type": "date", "anchor": "y"},
+        "yaxis": {"title": "loss, mean", "domain": [0, 0.36], "nticks": 4},
+        "yaxis2": {"title": "e-value", "type": "log", "range": reach, "domain": [0.46, 1]},
+        "shapes": [level(0), {**level(1), "yref": "y2"}, proof | {"line": _PROVEN}],
+        "annotations": [_note(f"proven at {found.needed:g}", math.log10(found.needed))],
     }
-    return {"data": [line], "layout": layout}
+    return {"data": data, "layout": layout}
+
+
+def shadow_figure(log: Log) -> Figure:
+    """Draw how often both were right each night: judged windows as lines, live rows as rings."""
+    data: list[Figure] = []
+    for role, shade in zip(ROLES, ("role:muted", "role:accent"), strict=True):
+        own = sorted((one for one in log.said if one.role == role), key=lambda one: one.night)
+        kinds = (
+            ("judged", [one for one in own if one.judged], {"mode": "lines+markers"}),
+            ("live", [one for one in own if one.matured], {"mode": "markers"}),
+        )
+        for kind, shown, mode in kinds:
+            counts = [one.judged if kind == "judged" else one.matured for one in shown]
+            right = [one.right if kind == "judged" else one.live_right for one in shown]
+            data.append(
+                {
+                    "type": "scatter",
+                    **mode,
+                    "name": f"{role}, {kind}",
+                    "x": [one.night for one in shown],
+                    "y": floats(right),
+                    "customdata": counts,
+                    "line": {"color": shade, "width": 2},
+                    "marker": {
+                        "color": shade,
+                        "size": 8 if kind == "judged" else 11,
+                        "symbol": "circle" if kind == "judged" else "circle-open",
+                        "line": {"width": 2, "color": shade},
+                    },
+                    "text": [f"version {one.version}" for one in shown],
+                    "hovertemplate": f"%{{x}}, {role} %{{text}}<br>%{{y:.1%}} of %{{customdata}} "
+                    f"{kind} rows right<extra></extra>",
+                }
+            )
+    layout: Figure = {
+        "xaxis": {"type": "category", "nticks": 8, "categoryorder": "category ascending"},
+        "yaxis": {"title": "right", "tickformat": ".0%"},
+        "shapes": [level(0.5)],
+        "legend": {"orientation": "h", "y": -0.2},
+    }
+    return {"data": [one for one in data if one["x"]], "layout": layout}
+
+
+def _note(text: str, height: float) -> Figure:
+    """Write on the right, over a line of the upper chart."""
+    place = {"xref": "paper", "x": 1, "xanchor": "right", "yref": "y2", "y": height}
+    return {"text": text, "showarrow": False, "yanchor": "bottom", **place}
 
 
 def _style(model: str) -> Figure:

@@ -1,10 +1,11 @@
-"""The five pages. Each is whole without a script; figures are filled in from `dashboard.charts`.
+"""The pages. Each is whole without a script; figures are filled in from `dashboard.charts`.
 
 A page is made of panels: one that cannot be read shows why, and the others stand.
 """
 
 import datetime as dt
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,22 @@ from fastapi.templating import Jinja2Templates
 
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from dashboard import gates, promotions, scores, symbols
+from dashboard.assets import address
 from dashboard.experts import color, experts
 from dashboard.links import find_links
 from dashboard.markets import MarketLine, market_line
 from dashboard.nights import last_night
 from dashboard.reading import Panel, attempt
 from dashboard.registry import read_registry
-from dashboard.view import View
-from dashboard.words import WORDS
+from dashboard.shadow import live_rows, read_log
+from dashboard.trials import trial
+from dashboard.view import AddressError, View
+from dashboard.words import WORDS, counted
 
 __all__ = ["overview_panels", "page", "router", "templates"]
 
 router = APIRouter()
+_MOST = 300  # lines of a table
 templates = Jinja2Templates(Path(__file__).parent / "templates")
 
 
@@ -44,6 +49,7 @@ def page(request: Request, name: str, status: int = 200, **values: Any) -> Respo
             "words": words,
             "experts": experts(),
             "now": dt.datetime.now(dt.UTC),
+            "asset": partial(address, request),
             **values,
         },
         status_code=status,
@@ -158,7 +164,35 @@ def promotion(request: Request) -> Response:
         events=told,
         offices=attempt(promotions.offices, view.paths),
         compared=sum(event.is_compared for event in told.value or []),
-        words=("champion", "challenger", "e-value", "log-loss", "interval"),
+        needed=view.config.promotion.evidence,
+        pair=attempt(trial, view.paths, registry.value, view.config.promotion)
+        if registry.value
+        else Panel(None, ""),
+        words=("champion", "challenger", "e-value", "session", "log-loss", "interval"),
+    )
+
+
+@router.get("/shadow")
+def shadow(request: Request, night: str = "", market: str = "") -> Response:
+    """What champion and challenger said each night, and what became of it."""
+    view: View = request.app.state.view
+    chosen = view.choose(market).market if market else ""
+    log = attempt(read_log, view.paths)
+    nights = log.value.nights if log.value else []
+    if night and night not in nights:
+        raise AddressError(f"The log has no night {night[:40]!r}. Its newest: {_few(nights)}.")
+    night = night or (nights[0] if nights else "")
+    return page(
+        request,
+        "shadow",
+        log=log,
+        night=night,
+        nights=nights,
+        market=chosen,
+        markets=tuple(view.config.markets),
+        rows=attempt(live_rows, log.value, night, chosen) if log.value else log,
+        most=_MOST,
+        words=("shadow log", "champion", "challenger", "live", "log-loss", "abstain"),
     )
 
 
@@ -236,6 +270,10 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) or "none"
+
+
 def _place(value: float, span: tuple[float, float]) -> float:
     return round(100 * (value - span[0]) / (span[1] - span[0]), 2)
 
@@ -248,5 +286,6 @@ templates.env.filters |= {
     "duration": _duration,
     "place": _place,
     "color": color,
+    "counted": counted,
 }
 templates.env.tests["known"] = math.isfinite

@@ -1,6 +1,6 @@
 """The words that a newcomer may not know, each explained in a sentence."""
 
-__all__ = ["WORDS"]
+__all__ = ["WORDS", "counted"]
 
 WORDS: dict[str, str] = {
     "expert": "One of the small networks of the mixture, made for one kind of market.",
@@ -26,6 +26,12 @@ WORDS: dict[str, str] = {
     "gate drift": "The gate now asks other experts than it did when the model was chosen.",
     "e-value": "Evidence against the champion that may be looked at every night. At 20 the"
     " challenger takes over; a mistake then has at most 5 % chance.",
+    "session": "One trading day of a market's calendar.",
+    "shadow log": "What champion and challenger said each night, written down as it was said and"
+    " never changed afterwards.",
+    "live": "Said of the newest bar, when nobody could know what would come next.",
+    "abstain": "To give no answer: too little history, or a market unlike any seen in training."
+    " In the trial such a row counts as the base rate.",
     "log-loss": "How surprised the model is by what happens, in nats; lower is better, and an even"
     " coin has 0.693.",
     "lift": "Of what can be known about the next move, the share that the model found; known only"
@@ -47,3 +53,8 @@ WORDS: dict[str, str] = {
     "kurtosis": "How heavy the tails of the last 30 returns are; 3 is normal.",
     "skew_iv": "Implied volatility of puts less that of calls, in vol points.",
 }
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number and its word: 1 night, 1,200 nights."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from fastapi import FastAPI
@@ -22,7 +23,7 @@ from dashboard.experts import experts
 from dashboard.view import View
 from pipelines.paths import PROJECT, Paths
 
-PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions")
+PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions", "/shadow")
 CHARTS = (
     "/charts/gate?market=equity_daily",
     "/charts/gate?market=equity_daily&gate=rule",
@@ -35,6 +36,8 @@ CHARTS = (
     "/charts/risk",
     "/charts/reliability",
     "/charts/decisions",
+    "/charts/trial",
+    "/charts/shadow",
 )
 TOKEN = "-".join(["a", "token", "of", "this", "test", "alone"])
 
@@ -74,6 +77,9 @@ def test_every_page_and_chart_of_a_whole_home_has_data_and_nothing_is_written(
         found = web.get(path).json()
         assert found.get("data"), f"{path}: {found.get('notice')}"
         assert found["summary"]
+        drawing = ElementTree.fromstring(found["sketch"])  # noqa: S314 # our own text
+        assert drawing.findall(".//path") or drawing.findall(".//rect"), path
+        assert "nan" not in found["sketch"], path
     assert files_of(whole.home) == before
 
 
@@ -151,6 +157,14 @@ def test_what_a_url_asks_for_is_checked(query: str, said: str, whole: Paths) -> 
     figure = client(whole).get(f"/charts/gate?{query}")
     assert figure.status_code == 400
     assert said in figure.json()["notice"]
+
+
+@pytest.mark.parametrize("query", ["night=2026-01-01", "market=nowhere", "night=<script>"])
+def test_the_shadow_log_has_its_own_nights_and_markets(query: str, whole: Paths) -> None:
+    """A night or market that the log has not is refused by name."""
+    answer = client(whole).get(f"/shadow?{query}")
+    assert answer.status_code == 404
+    assert "<script>" not in answer.text
 
 
 def test_hostile_names_show_as_text(own: Paths) -> None:

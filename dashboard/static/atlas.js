@@ -1,4 +1,6 @@
 // Fills the boxes of a page with figures, in the theme's colors, and switches the theme.
+// A box is first given the sketch that comes with its data; Plotly's large script is run when every
+// box in sight has one, and then makes figures of them that one can point at and zoom.
 "use strict";
 
 const root = document.documentElement;
@@ -67,18 +69,63 @@ async function fill(box) {
     const found = await answer.json();
     if (found.notice) return tell(box, found.notice);
     drawn.set(box, found);
-    box.textContent = "";
-    await draw(box);
-    box.dataset.state = "drawn";
+    box.innerHTML = found.sketch;
+    box.dataset.state = "sketched";
     box.dataset.ms = Math.round(performance.now() - begun);
+    box.dataset.seen = Math.round(performance.now()); // since the page was asked for
     box.parentElement.querySelector(".summary").textContent = found.summary;
+    await new Promise((next) => setTimeout(next)); // the sketch is painted before the script runs
+    await enliven(box);
   } catch (error) {
     tell(box, `The figure could not be loaded (${error.message}). Reload the page; if it stays so, ` +
       "the dashboard has stopped or the login has run out.");
   }
 }
 
+async function enliven(box) {
+  try {
+    await plotly();
+  } catch { return; } // without the script the sketch and its summary stay
+  box.textContent = "";
+  await draw(box);
+  box.dataset.state = "drawn";
+  box.dataset.drawn = Math.round(performance.now());
+}
+
+let script; // the promise of Plotly, made when the boxes in sight have their sketches
+function plotly() {
+  script ??= inSight().then(() => new Promise((done, failed) => {
+    const tag = document.createElement("script");
+    tag.src = document.body.dataset.plotly;
+    tag.onload = done;
+    tag.onerror = failed;
+    document.head.append(tag);
+  }));
+  return script;
+}
+
+async function inSight() {
+  const near = [...document.querySelectorAll(".plot")].filter((box) => {
+    const place = box.getBoundingClientRect();
+    return place.top < innerHeight && place.bottom > 0;
+  });
+  const limit = performance.now() + 3000;
+  while (near.some((box) => !box.dataset.state) && performance.now() < limit) {
+    await new Promise((next) => setTimeout(next, 30));
+  }
+  await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
+}
+
+function fetchAhead(rel) {
+  const link = document.createElement("link");
+  Object.assign(link, { rel, as: "script", href: document.body.dataset.plotly, fetchPriority: "low" });
+  document.head.append(link);
+}
+
 function watchBoxes() {
+  const boxes = document.querySelectorAll(".plot");
+  if (!boxes.length) return addEventListener("load", () => fetchAhead("prefetch"));
+  fetchAhead("preload");
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
@@ -86,10 +133,12 @@ function watchBoxes() {
       fill(entry.target);
     }
   }, { rootMargin: "400px" });
-  for (const box of document.querySelectorAll(".plot")) seen.observe(box);
+  for (const box of boxes) seen.observe(box);
 }
 
-function redraw() { for (const box of drawn.keys()) draw(box); }
+function redraw() {
+  for (const box of drawn.keys()) if (box.dataset.state === "drawn") draw(box);
+}
 
 function label(button) {
   const chosen = root.dataset.theme;
