@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dashboard import CHROMIUM, serving
+from benchmarks.dashboard import CHROMIUM, UNFINISHED, serving
 from pipelines.paths import PROJECT
 
 pytestmark = [
@@ -150,7 +150,7 @@ def settled(page: Any) -> None:
     for box in page.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
     for _ in range(600):
-        if page.query_selector(".plot:not([data-state])") is None:
+        if page.query_selector(UNFINISHED) is None:
             return
         page.wait_for_timeout(50)
     raise AssertionError("a figure is not drawn")
