@@ -37,6 +37,7 @@ __all__ = [
     "MarketConfig",
     "MoEConfig",
     "ModelConfig",
+    "MonitorConfig",
     "OwnTrainingConfig",
     "PromotionConfig",
     "SimulatedConfig",
@@ -269,6 +270,23 @@ class BenchmarkConfig(_Frozen):
         return cuts
 
 
+class MonitorConfig(_Frozen):
+    """What the daily watch takes for an alarm; docs/monitoring.md tells what each number does.
+
+    `false_alarms` is the accepted chance that a day without any drift reports one, over all markets
+    and columns; `window` how many of the newest sessions are looked at, at most; `night_days` how
+    old the last night may be; `dead_share` of the places below which an expert is dead; `evidence`
+    the e-value at which the champion's edge counts as lost.
+    """
+
+    false_alarms: float = Field(default=0.02, gt=0, lt=1)
+    window: int = Field(default=20, ge=1)
+    night_days: int = Field(default=4, ge=1)
+    dead_share: float = Field(default=0.005, gt=0, lt=1)
+    evidence: float = Field(default=20.0, gt=1)
+    trigger_nightly: bool = False
+
+
 class ATLASConfig(_Frozen):
     """The whole of params.yaml."""
 
@@ -280,6 +298,7 @@ class ATLASConfig(_Frozen):
     training: TrainingConfig = TrainingConfig()
     promotion: PromotionConfig = PromotionConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    monitor: MonitorConfig = MonitorConfig()
     tuning: str = Field(default="none", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from rich.console import Console
 from atlas.errors import AtlasError, ConfigError
 from pipelines import night as nights
 from pipelines import notice, registry_commands
+from pipelines.watch import command as watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -145,6 +146,7 @@ _night_stage("benchmark", "Score every model on the same windows and write the t
 _night_stage("register", "Register the night's best candidate in MLflow.")
 _night_stage("promote", "Make the candidate champion if it is proven better.")
 registry_commands.add_to(app)
+watch.add_to(app)
 
 
 @app.command()
