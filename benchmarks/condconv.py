@@ -17,7 +17,7 @@ import typer
 
 from atlas.training import train
 from atlas.windows import MarketData
-from benchmarks.balance import SEEDS, TESTED, configuration, load, score
+from benchmarks.balance import SEEDS, configuration, load, score
 from benchmarks.form_costs import BATCHES, latencies, sizes
 from benchmarks.forms import build_form
 from benchmarks.units import PROJECT, Results, resumed, table, write_page
@@ -25,6 +25,7 @@ from benchmarks.units import PROJECT, Results, resumed, table, write_page
 __all__ = ["BUDGET", "TRAINED", "page"]
 
 BUDGET = {"epochs": 4, "windows_per_epoch": 24_000}
+TESTED = 4_000  # windows a market
 TRAINED = ("dictionary", "kernels", "discrete")
 COMMAND = "python -m benchmarks.condconv --home HOME"
 _TITLES = {
@@ -187,7 +188,7 @@ def _train(form: str, seed: int, data: Mapping[str, MarketData]) -> dict[str, An
     model = build_form(form, config)
     train(model, data, config.training, seed=seed)
     spent = time.process_time() - start
-    found = score(model, data)
+    found = score(model, data, TESTED)
     return {"lift": found.lift, "gain": found.gain, "cpu_s": spent, "load": found.load.tolist()}
 
 

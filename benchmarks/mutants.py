@@ -1,15 +1,18 @@
 """Break the mixture in 100 random places and count how often its tests notice.
 
-`python -m benchmarks.mutants [--seed 7] [--count 100]` prints each survivor with its line, and the
-share killed. A mutant is one change of the syntax tree, drawn evenly from all that are possible in
-`FILES`: a comparison, an operator, a number, a boolean, a negated condition, a dropped keyword's
-value. It lives in a copy of the project, in a process forked after the heavy imports, so that a
-hundred of them take minutes.
+`python -m benchmarks.mutants [--seed 7] [--count 100]` keeps every mutant in
+`benchmarks/results/mutants.json` as it is judged, and prints who survived and the share killed. A
+mutant is one change of the syntax tree, drawn evenly from all that are possible in `FILES`: a
+comparison, an operator, a number, a boolean, a negated condition, a conditional turned round. It
+lives in a copy of the project, in a process forked after the heavy imports, so that a hundred of
+them take minutes. `--again` judges the survivors anew, after tests were added.
 """
 
 import ast
 import contextlib
 import copy
+import functools
+import hashlib
 import os
 import random
 import shutil
@@ -19,19 +22,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-PROJECT = Path(__file__).parent.parent
+from benchmarks.units import PROJECT, Results, resumed
+
 KERNELS = ("tests/test_templates.py", "tests/test_registry.py", "tests/test_bank.py")
-NETWORKS = ("tests/test_moe.py", "tests/test_trunk.py", "tests/test_onnx_export.py")
+ONNX = "tests/test_onnx_export.py::test_onnx_runtime_equals_eager"
+NETWORKS = ("tests/test_moe.py", f"{ONNX}[mlp-chart]", f"{ONNX}[routed-chart]")
 FILES: dict[str, tuple[str, ...]] = {
-    "atlas/gate.py": ("tests/test_gate.py", "tests/test_catalogue.py", "tests/test_moe.py"),
+    "atlas/gate.py": ("tests/test_gate.py", "tests/test_moe.py"),
     "atlas/moe.py": NETWORKS,
-    "atlas/kernels/bank.py": (*KERNELS, "tests/test_moe.py"),
-    "atlas/kernels/registry.py": (*KERNELS, "tests/test_moe.py", "tests/test_trunk.py"),
-    "atlas/kernels/templates.py": KERNELS,
+    "atlas/kernels/bank.py": ("tests/test_bank.py", "tests/test_trunk.py", "tests/test_forms.py"),
+    "atlas/kernels/registry.py": (*KERNELS, "tests/test_trunk.py", "tests/test_catalogue.py"),
+    "atlas/kernels/templates.py": KERNELS[:2],
 }
 LIMIT_S = 180
 _SWAPPED: dict[type, type] = {
@@ -116,6 +121,8 @@ def survives(home: Path, tests: tuple[str, ...]) -> bool:
         os.dup2(sink, 2)
         os.chdir(home)
         sys.path.insert(0, str(home))
+        for name in [n for n in sys.modules if n.partition(".")[0] in ("atlas", "benchmarks")]:
+            del sys.modules[name]  # or the copy's mutant would never be imported
         import pytest
 
         os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
@@ -133,6 +140,8 @@ def survives(home: Path, tests: tuple[str, ...]) -> bool:
 def main(
     seed: Annotated[int, typer.Option(help="of the draw of mutants")] = 7,
     count: Annotated[int, typer.Option(help="mutants")] = 100,
+    most: Annotated[int, typer.Option(help="mutants judged in one call")] = 100,
+    again: Annotated[bool, typer.Option(help="judge the survivors anew")] = False,
 ) -> None:
     """Draw mutants, run the tests of each one's file, and print who survived."""
     import numba  # noqa: F401 # heavy imports are paid once, before the forks
@@ -143,30 +152,45 @@ def main(
     import torch
 
     torch.set_num_threads(1)
+    torch.testing.assert_close(torch.ones(1), torch.ones(1))
     sys.dont_write_bytecode = True
-    everything = [
-        (file, what, mutant)
-        for file in FILES
-        for what, mutant in sites((PROJECT / file).read_text(encoding="utf-8"))
-    ]
-    drawn = random.Random(seed).sample(everything, count)  # not a secret
-    alive = 0
+    drawn, settings = _drawn(seed, count)
+    results = Results("mutants")
+    kept = results.read()
+    if again and kept:
+        kept["units"] = {k: unit for k, unit in kept["units"].items() if unit["killed"]}
+        results.write(kept)
+    missing = [key for key in drawn if key not in kept.get("units", {})][:most]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        for name in ("atlas", "tests"):
+        for name in ("atlas", "tests", "benchmarks"):
             shutil.copytree(PROJECT / name, home / name)
         for name in ("pyproject.toml", "params.yaml"):
             shutil.copy(PROJECT / name, home / name)
         sys.path[:] = [p for p in sys.path if p and Path(p).resolve() != PROJECT]
-        for number, (file, what, mutant) in enumerate(drawn, 1):
-            with _replaced(home / file, mutant):
-                is_alive = survives(home, FILES[file])
-            alive += is_alive
-            if is_alive:
-                typer.echo(f"survived {number}: {file}:{what}")
-            if number % 10 == 0:
-                typer.echo(f"{number - alive} of {number} killed")
-    typer.echo(f"{count - alive} of {count} killed, seed {seed}, {len(everything)} possible")
+        units = {key: functools.partial(_judged, home, *drawn[key]) for key in missing}
+        command = f"python -m benchmarks.mutants --seed {seed} --count {count}"
+        found = resumed("mutants", command, seed, settings, units)["units"]
+    for unit in found.values():
+        if not unit["killed"]:
+            typer.echo(f"survived: {unit['file']}:{unit['change']}")
+    killed = sum(unit["killed"] for unit in found.values())
+    typer.echo(f"{killed} of {len(found)} killed, seed {seed}, {settings['possible']} possible")
+
+
+def _drawn(seed: int, count: int) -> tuple[dict[str, tuple[str, str, str]], dict[str, Any]]:
+    """Return mutants (file, what changes, source) by key, and what their draw depends on."""
+    sources = {file: (PROJECT / file).read_text(encoding="utf-8") for file in FILES}
+    everything = [(file, what, new) for file in FILES for what, new in sites(sources[file])]
+    drawn = random.Random(seed).sample(everything, count)  # not a secret
+    digest = hashlib.sha256("".join(sources.values()).encode()).hexdigest()
+    settings = {"count": count, "possible": len(everything), "sources": digest[:16]}
+    return {str(number): mutant for number, mutant in enumerate(drawn, 1)}, settings
+
+
+def _judged(home: Path, file: str, what: str, mutant: str) -> dict[str, Any]:
+    with _replaced(home / file, mutant):
+        return {"file": file, "change": what, "killed": not survives(home, FILES[file])}
 
 
 @contextlib.contextmanager

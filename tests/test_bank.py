@@ -7,7 +7,7 @@ import torch
 from atlas.errors import ConfigError
 from atlas.kernels.bank import EDGE, KernelBank, SeriesBank, place
 from atlas.kernels.registry import TEMPLATES, templates_of
-from atlas.kernels.templates import detector, head_and_shoulders
+from atlas.kernels.templates import detector
 
 T = 64
 
@@ -80,19 +80,6 @@ def test_every_response_comes_in_both_polarities(bank: SeriesBank) -> None:
         response = bank(scaled(walks(3)))
     assert response.shape == (3, 2 * len(bank.names), EDGE)
     torch.testing.assert_close(response[:, len(bank.names) :], -response[:, : len(bank.names)])
-
-
-@pytest.mark.parametrize("length", [24, 28, 32, 36, 40])
-def test_a_head_and_shoulders_moves_its_kernel_most(bank: SeriesBank, length: int) -> None:
-    """Drawn over 24 to 40 bars, none answers louder than it, in sd of random walks."""
-    line = np.zeros((1, T))
-    line[:, -length:] = head_and_shoulders(length)
-    line[:, :-length] = line[:, [-length]]
-    with torch.no_grad():
-        chance = bank(scaled(walks(4_000)))[:, : len(bank.names), -1].std(0)
-        loudness = bank(scaled(line))[0, : len(bank.names), -1] / chance
-    assert bank.owners[int(loudness.abs().argmax())] == "head_and_shoulders"
-    assert loudness.max() > 4
 
 
 def test_level_size_and_tilt_do_not_matter_to_a_pattern(bank: SeriesBank) -> None:

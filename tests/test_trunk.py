@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from atlas.charts import render, render_series
 from atlas.experts import ChartKernels, Dictionary, SurfaceKernels
 from atlas.kernels.registry import templates_of
-from atlas.kernels.templates import detector, diagonal, laplacian_3d, smile_curvature
+from atlas.kernels.templates import (
+    detector,
+    diagonal,
+    double_bottom,
+    head_and_shoulders,
+    laplacian_3d,
+    smile_curvature,
+)
 from atlas.trunk import CLOSE_LINE, Stem, SurfaceAdapter
 
 
@@ -65,6 +73,61 @@ def test_a_rising_diagonal_moves_the_rising_kernel() -> None:
     named = dict(zip(kernels.names, response.tolist(), strict=True))
     assert named["diagonal_up"] == pytest.approx(3 * np.sqrt(4), rel=1e-3)
     assert named["diagonal_up"] > 2 * named["diagonal_down"]
+
+
+def charts(lines: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw log price lines (B, 64) as bars with wicks; return their images and price lines."""
+    close = 100 * np.exp(lines)
+    opens = np.column_stack([close[:, 0], close[:, :-1]])
+    wick = 0.003 * close * np.abs(np.random.default_rng(2).standard_normal(close.shape))
+    high, low = np.maximum(opens, close) + wick, np.minimum(opens, close) - wick
+    bars = np.stack([opens, high, low, close, np.full_like(close, 1_000.0)]).reshape(5, -1)
+    ends = 64 * np.arange(len(lines)) + 63
+    return torch.from_numpy(render(bars, ends)), torch.from_numpy(render_series(bars, ends)[:, 3])
+
+
+class Loudness:
+    """How loud every kernel of the dictionary is, series and chart, in sd of random-walk charts."""
+
+    def __init__(self) -> None:
+        self.dictionary, self.stem = Dictionary(("chart",)), Stem()
+        self.owners = (*self.dictionary.series.owners, *self.dictionary.chart.owners)
+        walks = 0.01 * np.random.default_rng(1).standard_normal((1_000, 64)).cumsum(axis=1)
+        answers = self.answers(walks)
+        self.mean, self.spread = answers.mean(0), answers.std(0)
+
+    @torch.no_grad()
+    def answers(self, lines: np.ndarray) -> torch.Tensor:
+        """Answers (B, D) at the newest bar; of a chart kernel the largest at any price."""
+        image, path = charts(lines)
+        pooled = torch.nn.functional.avg_pool2d(self.stem(image), 2)
+        plane = pooled[:, CLOSE_LINE : CLOSE_LINE + 1]
+        series = self.dictionary.series(path)[:, : len(self.dictionary.series.names), -1]
+        return torch.cat([series, self.dictionary.chart(plane)[..., -1].amax(2)], 1)
+
+    def loudest(self, lines: np.ndarray) -> tuple[str, float]:
+        """The family of the kernel that answers most to one line (1, 64), and how loudly."""
+        loud = (self.answers(lines) - self.mean)[0] / self.spread
+        return self.owners[int(loud.argmax())], float(loud.max())
+
+
+@pytest.fixture(scope="module")
+def loudness() -> Loudness:
+    return Loudness()
+
+
+@pytest.mark.parametrize("length", [24, 28, 32, 36, 40])
+@pytest.mark.parametrize("shape", [head_and_shoulders, double_bottom])
+def test_a_pattern_drawn_into_a_chart_moves_its_kernel_most(
+    loudness: Loudness, shape: object, length: int
+) -> None:
+    """Over 24 to 40 bars after a random walk: no kernel is louder, in sd of random-walk charts."""
+    line = 0.01 * np.random.default_rng(length).standard_normal((1, 64)).cumsum(axis=1)
+    drawn = 0.1 * shape(length)  # type: ignore[operator]
+    line[0, -length:] = line[0, -length - 1] + drawn - drawn[0]
+    family, sds = loudness.loudest(line)
+    assert family == shape.__name__  # type: ignore[attr-defined]
+    assert sds > 4
 
 
 def test_surface_kernels_are_their_functions() -> None:
