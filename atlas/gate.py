@@ -21,6 +21,7 @@ __all__ = [
     "UniformGate",
     "dense_weights",
     "entropy_balance",
+    "expert_load",
     "route",
     "switch_balance",
 ]
@@ -57,6 +58,19 @@ def dense_weights(routing: Routing) -> Tensor:
     """Return expert weights (B, E), 0 for experts that were not chosen."""
     empty = torch.zeros_like(routing.gate_probs)
     return empty.scatter(1, routing.expert_ids, routing.expert_weights)
+
+
+def expert_load(routing: Routing, market: Tensor, markets: int) -> Tensor:
+    """Return how many windows of each market each expert answers, (M + 1, E) int64.
+
+    Args:
+        routing: of a batch.
+        market: (B,) index into the model's markets, −1 if unknown to it: the last row.
+        markets: M.
+    """
+    answers = (dense_weights(routing) > 0).long()  # (B, E)
+    load = answers.new_zeros(markets + 1, answers.shape[1])
+    return load.index_add(0, market.remainder(markets + 1), answers)
 
 
 class Gate(nn.Module):

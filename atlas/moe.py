@@ -29,6 +29,7 @@ from atlas.gate import (
     UniformGate,
     dense_weights,
     entropy_balance,
+    expert_load,
     switch_balance,
 )
 from atlas.inputs import Inputs
@@ -39,16 +40,8 @@ __all__ = ["VARIANTS", "AtlasMoE", "AtlasNet", "Network", "Output", "build_model
 
 SERIES_ROW = {"chart": 3, "skew": 1, "butterfly": 2}  # the row that 1-D kernels act on
 
-VARIANTS = (
-    "cnn",
-    "cnn_fingerprint",
-    "cnn_1d",
-    "moe_rule",
-    "moe_mlp",
-    "moe_uniform",
-    "moe_random",
-    "moe_oracle",
-)
+_GATES = ("rule", "mlp", "uniform", "random", "oracle")
+VARIANTS = ("cnn", "cnn_fingerprint", "cnn_1d", *(f"moe_{gate}" for gate in _GATES))
 
 
 class Output(NamedTuple):
@@ -59,12 +52,14 @@ class Output(NamedTuple):
         log_rv: log realised variance (B,).
         routing: where the windows went; a plain network's has E = K = 1.
         load_balancing_loss: (), not yet weighted, 0 for a gate that does not learn.
+        load: windows of each market that each expert answers (M + 1, E), as `expert_load` lays it.
     """
 
     logit: Tensor
     log_rv: Tensor
     routing: Routing
     load_balancing_loss: Tensor
+    load: Tensor
 
 
 class Network(nn.Module):
@@ -134,7 +129,8 @@ class Network(nn.Module):
         features = self.features(inputs)
         deep, routing = self.deep(inputs, features)
         logit, log_rv = self.added(inputs, features, deep)
-        return Output(logit, log_rv, routing, self.balance(routing, inputs.modality))
+        load = expert_load(routing, inputs.market.long(), len(self.markets))
+        return Output(logit, log_rv, routing, self.balance(routing, inputs.modality), load)
 
     def added(self, inputs: Inputs, features: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
         """Return logit and log RV (B,): the base, and what the network adds (B, 2) times α."""

@@ -4,7 +4,8 @@
   and `rule` are int64. Outputs are those of `OUTPUTS`: the calibrated probability beside the logit.
 - `routed` leaves the gate outside. A gate reads nothing of a window's bars but its fingerprint row,
   so its weights can be computed once a bar, stored with that row, and handed in as
-  `expert_weights`, as `atlas.gate.dense_weights` lays a routing out.
+  `expert_weights`, as `atlas.gate.dense_weights` lays a routing out. A random gate is only exported
+  so: it hashes the digits of a row, and the last of them differ between runtimes.
 - The batch axis is free. Everything that does not depend on a window (masked and centered kernels,
   say) is folded into constants here.
 """
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.onnx.utils import register_custom_op_symbolic
 
 from atlas.errors import ModelError
-from atlas.gate import RuleGate
+from atlas.gate import RandomGate, RuleGate
 from atlas.inputs import Inputs
 from atlas.moe import AtlasMoE, Network
 
@@ -56,10 +57,14 @@ def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
         A serialized ONNX model with inputs `input_names` and outputs `OUTPUTS`, each (B,).
 
     Raises:
-        ModelError: `routed` and the network is no mixture.
+        ModelError: `routed` and the network is no mixture, or not and its gate is random.
     """
     if routed and not isinstance(network, AtlasMoE):
         raise ModelError("export: expected a mixture where routed=True, got a plain network")
+    if not routed and isinstance(network, AtlasMoE) and isinstance(network.gate, RandomGate):
+        raise ModelError(
+            "export: expected routed=True where the gate is random, got False: hand its weights in"
+        )
     names = input_names(network, routed=routed)
     values = [getattr(inputs, name) for name in names if name != WEIGHTS]
     if isinstance(network, AtlasMoE) and routed:

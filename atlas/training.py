@@ -291,14 +291,11 @@ def _figures(
 ) -> tuple[float, int, int, npt.NDArray[np.int64]]:
     """Return loss, right calls, calls that could be judged, and windows sent to each expert."""
     up, y = output.logit.detach().cpu().numpy() > 0, batch.direction
-    experts = output.routing.gate_probs.shape[1]
-    used = output.routing.expert_ids[output.routing.expert_weights > 0]  # a rule's second has none
-    load = np.bincount(used.cpu().numpy(), minlength=experts)
     return (
         loss.item(),
         int((up == (y > 0.5))[np.isfinite(y)].sum()),
         int(np.isfinite(y).sum()),
-        load,
+        output.load.sum(0).cpu().numpy(),
     )
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "BUDGET",
     "PROJECT",
     "SEEDS",
+    "TESTED",
     "Score",
     "configuration",
     "load",
@@ -96,11 +97,11 @@ def trained(
     return model
 
 
-def score(model: Network, data: Mapping[str, MarketData], tested: int = TESTED) -> Score:
-    """Score a network on `tested` test windows a market against the true probabilities."""
+def score(model: Network, data: Mapping[str, MarketData]) -> Score:
+    """Score a network on test windows against the true probabilities."""
     lifts, gains, loads = [], [], []
     for market, own in data.items():
-        ends = spread_evenly(own.split.test, tested)
+        ends = spread_evenly(own.split.test, TESTED)
         found = predict(model, own, ends, market_index=model.markets.index(market))
         assert own.panel.probability is not None
         p = own.panel.probability[ends]
@@ -179,7 +180,7 @@ def _key(kind: str, warm: bool, seed: int) -> str:
 
 def main(
     home: Annotated[Path, typer.Option(help="of a simulated night")] = PROJECT,
-    most: Annotated[int, typer.Option(help="trainings of one call")] = 18,
+    minutes: Annotated[float, typer.Option(help="after which no training is begun")] = 60.0,
 ) -> None:
     """Train what is missing, then write the page if nothing is."""
     data = load(home)
@@ -194,13 +195,11 @@ def main(
         _key(kind, warm, seed): lambda kind=kind, warm=warm, seed=seed: _train(
             kind, warm, seed, data
         )
-        for seed in SEEDS
-        for kind in KINDS
         for warm in (True, False)
+        for kind in KINDS
+        for seed in SEEDS
     }
-    done = Results("balance").read().get("units", {})
-    missing = [key for key in units if key not in done][:most]
-    found = resumed("balance", COMMAND, SEEDS[0], settings, {key: units[key] for key in missing})
+    found = resumed("balance", COMMAND, SEEDS[0], settings, units, minutes)
     if units.keys() <= found["units"].keys():
         write_page("balance", page())
 

@@ -1,12 +1,11 @@
 """Dictionary, kernels mixed per window (CondConv), whole networks: what each costs and finds.
 
-`python -m benchmarks.condconv --home HOME` measures sizes and times, trains each form for three
-seeds on the simulated markets of a night, with the settings of params.yaml at half its budget, and
-writes docs/condconv.md. It keeps every unit in `benchmarks/results/condconv.json` as it ends;
-`--only` names the units of one call. Times want a quiet machine.
+`python -m benchmarks.condconv --home HOME` measures sizes and times, trains the forms for three
+seeds on the simulated markets of a night, as `benchmarks.balance` trains the dictionary, and writes
+docs/condconv.md. It keeps every unit in `benchmarks/results/condconv.json` as it ends; `--only`
+names the units of one call. Times want a quiet machine.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,16 +16,14 @@ import typer
 
 from atlas.training import train
 from atlas.windows import MarketData
-from benchmarks.balance import SEEDS, configuration, load, score
+from benchmarks.balance import BUDGET, SEEDS, TESTED, configuration, load, score
 from benchmarks.form_costs import BATCHES, latencies, sizes
 from benchmarks.forms import build_form
 from benchmarks.units import PROJECT, Results, resumed, table, write_page
 
-__all__ = ["BUDGET", "TRAINED", "page"]
+__all__ = ["COMPARED", "page"]
 
-BUDGET = {"epochs": 4, "windows_per_epoch": 24_000}
-TESTED = 4_000  # windows a market
-TRAINED = ("dictionary", "kernels", "discrete")
+COMPARED = ("kernels", "discrete")  # with the dictionary, which benchmarks.balance trains
 COMMAND = "python -m benchmarks.condconv --home HOME"
 _TITLES = {
     "cnn": "CNN",
@@ -62,10 +59,10 @@ convolution whose kernels differ by window: CondConv's is a product of patches t
 """
 _LIFT = """## Lift and gain
 
-Trained on the simulated markets of a night at {windows:,} windows (half a night's budget),
+Trained on the simulated markets of a night at {windows:,} windows (an eighth of a night's budget),
 `explore_share` {explore:g}, the same gate, base, draws and learning rates for all; scored on
-{tested:,} test windows a market against the known probabilities, means over markets, of Bayes.
-CPU-seconds are of one training.
+{tested:,} test windows a market against the known probabilities, means over markets, of Bayes. The
+dictionary's are the first row of [balance.md](balance.md).
 """
 
 
@@ -113,19 +110,21 @@ def _times(units: Mapping[str, Any]) -> str:
 
 
 def _trained(units: Mapping[str, Any], form: str, name: str) -> list[float]:
+    if form == "dictionary":
+        shared = Results("balance").read()["units"]
+        return [shared[f"entropy warm {seed}"][name] for seed in SEEDS]
     return [units[f"train {form} {seed}"][name] for seed in SEEDS]
 
 
 def _scores(units: Mapping[str, Any]) -> str:
     rows = []
-    for form in TRAINED:
+    for form in ("dictionary", *COMPARED):
         for name in ("lift", "gain"):
             values = _trained(units, form, name)
             cells = [f"{value:.3f}" for value in values]
             mean = f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-            cpu = f"{np.mean(_trained(units, form, 'cpu_s')):.0f}" if name == "lift" else ""
-            rows.append([_TITLES[form], name, *cells, mean, cpu])
-    header = "form | of Bayes | seed 1 | seed 2 | seed 3 | mean ± sd | CPU-s"
+            rows.append([_TITLES[form], name, *cells, mean])
+    header = "form | of Bayes | seed 1 | seed 2 | seed 3 | mean ± sd"
     return table(header, rows, left=2)
 
 
@@ -133,7 +132,7 @@ def _answer(units: Mapping[str, Any]) -> Sequence[str]:
     """Say what the figures answer: differences to the dictionary, paired by seed."""
     lines = ["## The answer", ""]
     base = units["sizes"]["dictionary"]
-    for form in TRAINED[1:]:
+    for form in COMPARED:
         own, parts = units["sizes"][form], []
         for name in ("lift", "gain"):
             values = np.subtract(_trained(units, form, name), _trained(units, "dictionary", name))
@@ -156,9 +155,10 @@ def _answer(units: Mapping[str, Any]) -> Sequence[str]:
 def main(
     home: Annotated[Path, typer.Option(help="of a simulated night")] = PROJECT,
     only: Annotated[str, typer.Option(help="units whose key begins so")] = "",
+    minutes: Annotated[float, typer.Option(help="after which no unit is begun")] = 60.0,
 ) -> None:
     """Measure what is missing, then write the page if nothing is."""
-    config = configuration(BUDGET)
+    config = configuration()
     settings = {**BUDGET, "explore_share": config.training.explore_share, "tested": TESTED}
     data: dict[str, MarketData] = {}
     units: dict[str, Callable[[], dict[str, Any]]] = {
@@ -166,12 +166,12 @@ def main(
         "latency": lambda: latencies(config),
     }
     for seed in SEEDS:
-        for form in TRAINED:
+        for form in COMPARED:
             units[f"train {form} {seed}"] = lambda form=form, seed=seed: _train(
                 form, seed, data or _filled(data, home)
             )
     chosen = {key: work for key, work in units.items() if key.startswith(only)}
-    found = resumed("condconv", COMMAND, SEEDS[0], settings, chosen)
+    found = resumed("condconv", COMMAND, SEEDS[0], settings, chosen, minutes)
     if units.keys() <= found["units"].keys():
         write_page("condconv", page())
 
@@ -182,14 +182,12 @@ def _filled(data: dict[str, MarketData], home: Path) -> dict[str, MarketData]:
 
 
 def _train(form: str, seed: int, data: Mapping[str, MarketData]) -> dict[str, Any]:
-    config = configuration(BUDGET)
+    config = configuration()
     torch.manual_seed(seed)
-    start = time.process_time()
     model = build_form(form, config)
     train(model, data, config.training, seed=seed)
-    spent = time.process_time() - start
-    found = score(model, data, TESTED)
-    return {"lift": found.lift, "gain": found.gain, "cpu_s": spent, "load": found.load.tolist()}
+    found = score(model, data)
+    return {"lift": found.lift, "gain": found.gain, "load": found.load.tolist()}
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def survives(home: Path, tests: tuple[str, ...]) -> bool:
 def main(
     seed: Annotated[int, typer.Option(help="of the draw of mutants")] = 7,
     count: Annotated[int, typer.Option(help="mutants")] = 100,
-    most: Annotated[int, typer.Option(help="mutants judged in one call")] = 100,
+    minutes: Annotated[float, typer.Option(help="after which no mutant is judged")] = 60.0,
     again: Annotated[bool, typer.Option(help="judge the survivors anew")] = False,
 ) -> None:
     """Draw mutants, run the tests of each one's file, and print who survived."""
@@ -160,7 +160,6 @@ def main(
     if again and kept:
         kept["units"] = {k: unit for k, unit in kept["units"].items() if unit["killed"]}
         results.write(kept)
-    missing = [key for key in drawn if key not in kept.get("units", {})][:most]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         for name in ("atlas", "tests", "benchmarks"):
@@ -168,9 +167,9 @@ def main(
         for name in ("pyproject.toml", "params.yaml"):
             shutil.copy(PROJECT / name, home / name)
         sys.path[:] = [p for p in sys.path if p and Path(p).resolve() != PROJECT]
-        units = {key: functools.partial(_judged, home, *drawn[key]) for key in missing}
+        units = {key: functools.partial(_judged, home, *drawn[key]) for key in drawn}
         command = f"python -m benchmarks.mutants --seed {seed} --count {count}"
-        found = resumed("mutants", command, seed, settings, units)["units"]
+        found = resumed("mutants", command, seed, settings, units, minutes)["units"]
     for unit in found.values():
         if not unit["killed"]:
             typer.echo(f"survived: {unit['file']}:{unit['change']}")

@@ -5,6 +5,7 @@ and `units`, each under its key. Its page in docs/ is written from it, and a tes
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def resumed(
     seed: int,
     settings: Mapping[str, Any],
     units: Mapping[str, Callable[[], Unit]],
+    minutes: float,
 ) -> dict[str, Any]:
     """Run the units that a results file lacks, keeping each as it ends; return the document.
 
@@ -58,6 +60,7 @@ def resumed(
         seed: the first of the benchmark's.
         settings: what all units depend on.
         units: by key, in order.
+        minutes: after which no further unit is begun.
 
     Raises:
         DataError: the file is of other settings.
@@ -71,9 +74,12 @@ def resumed(
             "file to measure anew"
         )
     done: dict[str, Unit] = kept.get("units", {})
+    limit = time.monotonic() + 60 * minutes
     for key, work in units.items():
         if key in done:
             continue
+        if time.monotonic() > limit:
+            break
         done[key] = work()
         typer.echo(f"{key}: {done[key]}")
         facts = metadata(name, seed) | {"command": command}

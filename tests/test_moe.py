@@ -328,6 +328,21 @@ def test_the_balancing_loss_is_the_learned_gates_alone(kind: str) -> None:
     assert build_model(config(), variant="moe_rule")(batch()).load_balancing_loss == 0
 
 
+def test_the_load_of_every_expert_and_market_comes_with_the_output() -> None:
+    """A row a market, the last for those the model does not know; each window counts k times."""
+    model = stirred(build_model(config(), variant="moe_mlp"))
+    inputs = batch(rows=9)
+    output = model(inputs)
+    assert output.load.shape == (4, 6)
+    for market in (0, 1, -1):
+        ids = output.routing.expert_ids[inputs.market == market]
+        assert output.load[market].tolist() == torch.bincount(ids.ravel(), minlength=6).tolist()
+    assert output.load.sum() == 18
+    rule = build_model(config(), variant="moe_rule")(inputs).load
+    assert rule.sum() == 9  # the second choice of a rule has no weight
+    assert build_model(config(), variant="cnn")(inputs).load.tolist() == [[3], [3], [0], [3]]
+
+
 def test_the_plain_network_sees_no_fingerprint_unless_it_is_its_name() -> None:
     """What the CNN adds ignores the fingerprint; CNN + fingerprint's and the gate's do not."""
     inputs = batch()

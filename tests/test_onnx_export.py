@@ -20,6 +20,8 @@ FORMS = {
     "mlp": ("moe_mlp", {}, False),
     "routed": ("moe_mlp", {}, True),
     "uniform": ("moe_uniform", {}, False),
+    "random, routed": ("moe_random", {}, True),
+    "one a modality": ("moe_mlp", {"experts": ["equity_daily", "options_skew"]}, False),
     "banks of their own": ("moe_mlp", {"bank": "expert"}, False),
 }
 
@@ -91,6 +93,12 @@ def test_a_graph_asks_for_what_it_reads() -> None:
     }
     assert [form for form, own in names.items() if "rule" in own] == ["rule"]
     assert [form for form, own in names.items() if "image" not in own] == ["series alone"]
+
+
+def test_a_random_gate_stays_outside() -> None:
+    """Its hash would differ between runtimes, so its weights are handed in."""
+    with pytest.raises(ModelError, match="expected routed=True where the gate is random"):
+        export(build_model(config(), variant="moe_random"), batch())
 
 
 def test_a_plain_network_is_not_routed() -> None:
