@@ -303,7 +303,10 @@ def _ascending(stamps: pd.DatetimeIndex, offsets: Longs) -> pd.DatetimeIndex:
 @compiled
 def _first_disorder(times: Longs, offsets: Longs) -> int:
     for symbol in range(offsets.size - 1):
-        for row in range(offsets[symbol] + 1, offsets[symbol + 1]):
-            if times[row] <= times[row - 1]:
-                return row
+        own = times[offsets[symbol] : offsets[symbol + 1]]
+        new, old, wrong = own[1:], own[:-1], 0
+        for i in range(new.size):  # counted to the end, so that many rows are seen at once
+            wrong += new[i] <= old[i]
+        if wrong:
+            return offsets[symbol] + 1 + np.flatnonzero(new <= old)[0]
     return -1

@@ -38,6 +38,7 @@ _NO_BREAKS = np.zeros(0, np.int64)
 _OF_TRADE = ("spread", "volume_z", "turnover_z", "atr")  # no surface has these
 _LOG_FOUR = math.log(4.0)
 _HURST_SCALE = 0.25 / math.log(2.0)
+_LAST = 2.0 * nulls.REACH * nulls.STEPS  # the place of Φ's upper end
 _ROW = {name: row for row, name in enumerate(FINGERPRINT_COLUMNS)}
 
 Table = npt.NDArray[np.float32]
@@ -126,11 +127,14 @@ def _price_columns(x: Floats, breaks: Longs, table: Table) -> None:
 
 @compiled
 def _hurst_columns(log_ratio: Floats, error: Floats, hurst: Table, null: Table) -> None:
+    """Write Hurst exponents, and their null as `atlas.nulls.ratio_null`; `error` is used up."""
     for i in range(hurst.size):
         value = log_ratio[i] * _HURST_SCALE
         value = 0.0 if value < 0.0 else value
         hurst[i] = 1.0 if value > 1.0 else value
-    null[:] = nulls.ratio_null(log_ratio - _LOG_FOUR, error)
+        place = ((log_ratio[i] - _LOG_FOUR) / error[i] + nulls.REACH) * nulls.STEPS
+        error[i] = _LAST if place > _LAST else place
+    passes.look_up(nulls.PHI_TABLE, error, null)
 
 
 def _bar_only_columns(
@@ -171,6 +175,8 @@ def _blocks(n: int) -> Iterator[tuple[int, int]]:
 
 def _breaks(offsets: Longs, first: int, start: int, stop: int) -> Longs:
     """Return where other symbols begin among the values from `first` on, as rows from `start`."""
+    if offsets.size == 2:
+        return _NO_BREAKS
     low, high = np.searchsorted(offsets, (first + 1, stop))
     return offsets[low:high] - start
 

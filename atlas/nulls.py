@@ -18,12 +18,21 @@ from scipy.special import ndtr
 
 from atlas.rolling import Floats, compiled
 
-__all__ = ["TREND_TABLE", "TREND_WINDOW", "ratio_null", "simulate_trend", "trend_null"]
+__all__ = [
+    "PHI_TABLE",
+    "REACH",
+    "STEPS",
+    "TREND_TABLE",
+    "TREND_WINDOW",
+    "ratio_null",
+    "simulate_trend",
+    "trend_null",
+]
 
 TREND_WINDOW = 30
 
-_REACH, _STEPS = 6, 256  # Φ on ±6 at 256 steps a unit: linear between them within 5e-7
-_PHI = ndtr(np.arange(-_REACH * _STEPS, _REACH * _STEPS + 2) / _STEPS)
+REACH, STEPS = 6, 256  # Φ on ±6 at 256 steps a unit: linear between them within 5e-7
+PHI_TABLE = ndtr(np.arange(-REACH * STEPS, REACH * STEPS + 2) / STEPS)
 
 
 def simulate_trend(walks: int, seed: int, points: int = 201) -> Floats:
@@ -65,13 +74,13 @@ def ratio_null(log_ratio: Floats, error: Floats) -> Floats:
     """Return Φ(log_ratio/error), NaN where a NaN or 0/0 comes in: (N,) to (N,)."""
     out = np.empty(log_ratio.size)
     for i in range(out.size):  # apart from the look-up, which is not for vector instructions
-        out[i] = (log_ratio[i] / error[i] + _REACH) * _STEPS
-    top = 2.0 * _REACH * _STEPS
+        out[i] = (log_ratio[i] / error[i] + REACH) * STEPS
+    top = 2.0 * REACH * STEPS
     for i in range(out.size):
         place = out[i] if out[i] > 0.0 else 0.0
         place = place if place < top else top
         cell = int(place)
-        found = _PHI[cell] + (place - cell) * (_PHI[cell + 1] - _PHI[cell])
+        found = PHI_TABLE[cell] + (place - cell) * (PHI_TABLE[cell + 1] - PHI_TABLE[cell])
         out[i] = found if out[i] == out[i] else np.nan
     return out
 

@@ -19,6 +19,7 @@ __all__ = [
     "atr_14",
     "estimated_spread_column",
     "kurtosis_30",
+    "look_up",
     "mean_30",
     "price_columns",
     "range_column",
@@ -80,7 +81,8 @@ def trend_30(x: Floats, table: Floats, r2: Row, null: Row) -> None:
         return
     v, square_out, null_out = x[x.size - n - 29 :], r2[r2.size - n :], null[null.size - n :]
     mean, square = _moments_5(v, n + 25)
-    cross, share = np.empty(n + 25), np.empty(n)
+    cross, place = np.empty(n + 25), np.empty(n)
+    last = table.size - 2
     for i in range(cross.size):
         cross[i] = 2.0 * (v[i + 4] - v[i]) + (v[i + 3] - v[i + 1])
     for i in range(n):
@@ -91,13 +93,21 @@ def trend_30(x: Floats, table: Floats, r2: Row, null: Row) -> None:
         q, r, s, t, u = q - m, r - m, s - m, t - m, u - m
         between = (m * m + q * q) + (r * r + s * s) + (t * t + u * u)
         found = lever * lever / ((5.0 * between + _six(square, i)) * 2247.5)  # 30·(30² − 1)/12
-        share[i] = 1.0 if found > 1.0 else found
+        found = 1.0 if found > 1.0 else found
+        square_out[i] = found
+        place[i] = np.sqrt(found) * (last + 1)
+    look_up(table, place, null_out)
+
+
+@compiled
+def look_up(table: Floats, place: Floats, out: Row) -> None:
+    """Write what a table holds at places from 0 to size − 1, linear between cells; NaN at NaN."""
     last = table.size - 2
-    for i in range(n):
-        place = np.sqrt(share[i]) * (last + 1)
-        cell = min(max(int(place), 0), last)
-        square_out[i] = share[i]
-        null_out[i] = table[cell] + (place - cell) * (table[cell + 1] - table[cell])
+    for i in range(out.size):
+        at = place[i] if place[i] >= 0.0 else 0.0
+        cell = min(int(at), last)
+        found = table[cell] + (at - cell) * (table[cell + 1] - table[cell])
+        out[i] = found if place[i] == place[i] else np.nan
 
 
 @compiled
@@ -168,23 +178,26 @@ def atr_14(ranges: Floats, close: Floats, out: Row) -> None:
 
 
 @compiled
-def _sum_256(v: Floats, n: int) -> Floats:
-    return _fours(_fours(_fours(_fours(v, 1, n + 252), 4, n + 240), 16, n + 192), 64, n)
+def _sum_64(v: Floats, n: int) -> Floats:
+    return _fours(_fours(_fours(v, 1, n + 60), 4, n + 48), 16, n)
 
 
 @compiled
-def _sum_253(v: Floats, n: int) -> Floats:
-    """Sum v[i … i + 252]: fours, sevens of them, nines of those, and the one that is left."""
-    four = _fours(v[1:], 1, n + 248)
-    seven, out = np.empty(n + 224), np.empty(n)
-    for i in range(seven.size):
-        early = (four[i] + four[i + 4]) + (four[i + 8] + four[i + 12])
-        seven[i] = early + ((four[i + 16] + four[i + 20]) + four[i + 24])
+def _sum_28(v: Floats, n: int) -> Floats:
+    """Sum v[i … i + 27] as seven fours."""
+    four, out = _fours(v, 1, n + 24), np.empty(n)
     for i in range(n):
-        early = (seven[i] + seven[i + 28]) + (seven[i + 56] + seven[i + 84])
-        late = (seven[i + 112] + seven[i + 140]) + (seven[i + 168] + seven[i + 196])
-        out[i] = (early + late) + (seven[i + 224] + v[i])
+        early = (four[i] + four[i + 4]) + (four[i + 8] + four[i + 12])
+        out[i] = early + ((four[i + 16] + four[i + 20]) + four[i + 24])
     return out
+
+
+@compiled
+def _sum_253(part: Floats, first: float, i: int) -> float:
+    """Add nine sums of 28 from row i on, and the value that is left."""
+    early = (part[i] + part[i + 28]) + (part[i + 56] + part[i + 84])
+    late = (part[i + 112] + part[i + 140]) + (part[i + 168] + part[i + 196])
+    return float((early + late) + (part[i + 224] + first))
 
 
 @compiled
@@ -197,13 +210,13 @@ def _fours(v: Floats, gap: int, n: int) -> Floats:
 
 
 @compiled
-def ratio_256(x: Floats, rows: int) -> tuple[Floats, Floats]:
-    """Return `atlas.formulas.variance_ratio` of 256 returns at the last `rows` values: twice."""
-    ratio, error = np.empty(rows), np.empty(rows)
+def ratio_256(x: Floats, ratio: Floats, error: Floats) -> None:
+    """Write `atlas.formulas.variance_ratio` of 256 returns."""
+    rows = ratio.size
     n = min(max(x.size - 256, 0), rows)
     ratio[: rows - n], error[: rows - n] = np.nan, np.nan
     if n == 0:
-        return ratio, error
+        return
     v = x[x.size - n - 256 :]
     power, four, pair = np.empty(n + 255), np.empty(n + 252), np.empty(n + 252)
     for i in range(power.size):
@@ -212,16 +225,16 @@ def ratio_256(x: Floats, rows: int) -> tuple[Floats, Floats]:
     for i in range(four.size):
         gap = v[i + 4] - v[i]
         four[i] = gap * gap
-    for i in range(pair.size):
         pair[i] = power[i + 3] * (2.25 * power[i + 2] + power[i + 1] + 0.25 * power[i])
-    ones, fours, pairs = _sum_256(power, n), _sum_253(four, n), _sum_253(pair, n)
+    ones = _sum_64(power, n + 192)
+    fours, pairs = _sum_28(four[1:], n + 224), _sum_28(pair[1:], n + 224)
     r, e = ratio[rows - n :], error[rows - n :]
     for i in range(n):
         one, two, three = power[i], power[i + 1], power[i + 2]
-        cross = pairs[i] + 2.25 * two * one + three * (2.25 * two + one)
-        r[i] = (fours[i] * (1.0 / 253.0)) / (ones[i] * (1.0 / 256.0))
-        e[i] = np.sqrt(cross) / ones[i]
-    return ratio, error
+        total = (ones[i] + ones[i + 64]) + (ones[i + 128] + ones[i + 192])
+        cross = _sum_253(pairs, pair[i], i) + 2.25 * two * one + three * (2.25 * two + one)
+        r[i] = (_sum_253(fours, four[i], i) * (1.0 / 253.0)) / (total * (1.0 / 256.0))
+        e[i] = np.sqrt(cross) / total
 
 
 @compiled
@@ -246,7 +259,7 @@ def price_columns(
     """
     trend_30(x, table, r2, null)
     kurtosis_30(differences(x), kurtosis)
-    ratio[:], error[:] = ratio_256(x, ratio.size)
+    ratio_256(x, ratio, error)
     for row in breaks:
         _forget(row, 29, r2)
         _forget(row, 29, null)
