@@ -37,6 +37,7 @@ Images = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 
 _LEVELS = CHART_SHAPE[1]
+_ZERO, _ONE = np.int32(0), np.float32(1.0).view(np.int32)  # the bits of 0.0 and of 1.0
 _OFF = -2.0  # a level below the chart: covers no row
 _SURFACE_SCALE = 0.1  # of implied volatility; ten vol points are 1
 
@@ -170,10 +171,20 @@ def _least(values: Floats) -> float:
 
 
 @compiled
+def _positive(x: np.float32) -> np.int32:
+    """Return the bits of max(x, 0).
+
+    Floats that are not negative are in the order of their bits, and negative ones are negative as
+    integers: compared so, they leave the processor's adders to the additions around them.
+    """
+    bits = np.float32(x).view(np.int32)
+    return bits if bits > _ZERO else _ZERO
+
+
+@compiled
 def _cover(x: np.float32) -> np.float32:
-    one, zero = np.float32(1.0), np.float32(0.0)
-    x = x if x > zero else zero
-    return x if x < one else one
+    bits = _positive(x)
+    return np.int32(bits if bits < _ONE else _ONE).view(np.float32)
 
 
 @compiled
@@ -197,12 +208,11 @@ def _between(above: Images, under: Images, out: Images) -> None:
 
 @compiled
 def _near(level: Images, out: Images) -> None:
-    one, zero = np.float32(1.0), np.float32(0.0)
+    one = np.float32(1.0)
     for y in range(_LEVELS):
         row, line = np.float32(y) + np.float32(0.5), out[y]
         for i in range(WINDOW):
-            near = one - abs(level[i] - row)
-            line[i] = near if near > zero else zero
+            line[i] = np.int32(_positive(one - abs(level[i] - row))).view(np.float32)
 
 
 @compiled

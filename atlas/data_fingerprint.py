@@ -308,5 +308,5 @@ def _first_disorder(times: Longs, offsets: Longs) -> int:
         for i in range(new.size):  # counted to the end, so that many rows are seen at once
             wrong += new[i] <= old[i]
         if wrong:
-            return offsets[symbol] + 1 + np.flatnonzero(new <= old)[0]
+            return int(offsets[symbol] + 1 + np.flatnonzero(new <= old)[0])
     return -1
