@@ -75,6 +75,15 @@ def test_the_random_gate_is_fixed_by_the_row_and_tells_nothing() -> None:
     assert (nudged != ids).float().mean() > 0.5
 
 
+def test_the_random_gates_hash_is_the_same_in_every_version() -> None:
+    """A registered ablation goes on sending a window where it was trained to."""
+    features = torch.tensor([[0.5, -1.25, 0.0], [0.5, -1.25, 0.001], [3.0, 2.0, 1.0]])
+    routing = RandomGate(2)(features, torch.zeros(3, dtype=torch.long), torch.ones(6).bool())
+    assert routing.expert_ids.tolist() == [[0, 2], [4, 5], [4, 1]]
+    expected = torch.tensor([0.3157, 0.2047, 0.2415, 0.0628, 0.0396, 0.1358])
+    torch.testing.assert_close(routing.gate_probs[0], expected, atol=1e-4, rtol=0)
+
+
 def test_a_collapsed_gate_scores_worse() -> None:
     """Both balancing losses are 0 for even use and largest when one expert takes all."""
     even, collapsed = torch.full((8, 4), 0.25), torch.eye(4)[torch.zeros(8, dtype=torch.long)]

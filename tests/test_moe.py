@@ -418,6 +418,21 @@ def test_equal_seeds_build_equal_networks() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*(m.values() for m in models), strict=True))
 
 
+def test_a_mixture_stores_nothing_that_follows_from_its_configuration() -> None:
+    """Which experts are allowed, and where a kernel's bars lie, are no weights of a file."""
+    stored = {name.rpartition(".")[2] for name in build_model(config()).state_dict()}
+    assert not {"bars", "columns_of_rule", "allowed_chart", "allowed_surface"} & stored
+
+
+def test_a_mixture_of_one_learns_no_gate_and_asks_for_no_balance() -> None:
+    """Whatever gate it is handed: there is nothing to choose and nothing to balance."""
+    built = build_model(config(experts=["equity_daily"]))
+    gate, modality_of = MLPGate(26, 1, 2), {"equity_daily": "chart"}
+    one = AtlasMoE(built.trunk, built.experts, gate, built.markets, modality_of=modality_of)
+    assert not one.gate_learns
+    assert one.balance_weight == 0
+
+
 def test_a_head_row_learns_at_the_first_step() -> None:
     """Heads start at zero but not stuck: their gradient is not."""
     model = build_model(config(), variant="moe_rule")

@@ -1,5 +1,7 @@
 """The numbers of the seed's kernels: which lengths, widths and directions each bank starts from."""
 
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,12 @@ SMOOTH = ("sma", "ema", "gaussian")
 def test_a_template_has_the_seeds_numbers(name: str) -> None:
     """Length, width, direction and place along time or price are those of its name."""
     np.testing.assert_array_equal(TEMPLATES[name].weights(), EXPECTED[name])
+
+
+def test_a_row_is_not_changed_in_place() -> None:
+    """All banks start from the same rows, whoever read them before."""
+    with pytest.raises(FrozenInstanceError):
+        TEMPLATES["sma_5"].detects = True  # type: ignore[misc]
 
 
 def test_means_smooth_and_all_others_detect() -> None:

@@ -57,7 +57,7 @@ def test_an_ema_forgets_at_the_rate_of_its_span(k: int) -> None:
     np.testing.assert_allclose(weights[:-1] / weights[1:], 1 - 2 / (k + 1))
 
 
-@pytest.mark.parametrize("taps", [3, 5, 11])
+@pytest.mark.parametrize("taps", [1, 3, 5, 11])
 def test_a_gaussian_is_symmetric_around_its_peak(taps: int) -> None:
     """Neither side of the middle tap is preferred."""
     weights = t.gaussian(taps, 2.0)
