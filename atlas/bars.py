@@ -52,7 +52,7 @@ class Timeframe:
         Example:
             `Timeframe.parse("60min")` is `Timeframe("1h", 3600)`.
         """
-        found = _TIMEFRAME.fullmatch(text)
+        found = _TIMEFRAME.fullmatch(text) if isinstance(text, str) else None
         seconds = int(found[1]) * _UNITS[found[2]] if found else 0
         if not 1 <= seconds <= _UNITS["w"]:
             raise ConfigError(
@@ -95,6 +95,11 @@ def check_bars(frame: pd.DataFrame, *, symbol: str = "") -> pd.DataFrame:
     Raises:
         BarsError: naming the symbol and the column that is missing or cannot be read.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise BarsError(
+            f"{symbol or 'bars'}: expected a pandas DataFrame with the columns timestamp, "
+            f"{', '.join(PRICES)}; got {type(frame).__module__}.{type(frame).__name__}"
+        )
     if _is_checked(frame):
         return frame.copy(deep=False)  # shares memory until either is written to
     index = pd.DatetimeIndex(utc_timestamps(frame, symbol, BarsError), name="timestamp")
@@ -181,6 +186,12 @@ def number_column(
     """
     if name not in frame.columns:
         raise error(_missing(symbol, name, frame))
+    if frame.columns.tolist().count(name) > 1:
+        raise error(f"{symbol or 'frame'}: column {name!r} comes more than once: keep one of them")
+    if frame[name].dtype.kind in "Mmc":  # as numbers these would be nanoseconds, or lose a part
+        raise error(
+            f"{symbol or 'frame'}: column {name!r}: expected numbers; got {frame[name].dtype}"
+        )
     try:
         return pd.to_numeric(frame[name]).to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError) as cause:

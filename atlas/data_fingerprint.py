@@ -6,6 +6,8 @@ of the whole history bit for bit, given `session_sums` for vol30, which alone re
 sessions. `atlas.fingerprint_table` does the work on arrays; here frames come in and are checked.
 """
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,6 +49,8 @@ __all__ = [
     "latest",
     "session_sums",
 ]
+
+log = logging.getLogger(__name__)
 
 LOOKBACK = HURST_WINDOW + 1  # bars that a live tail must hold
 BRIDGE = 5  # snapshots without an at-the-money quote that the last one known stands for
@@ -93,6 +97,7 @@ def fingerprint(
         BarsError: if a column is missing; DataError: if timestamps do not ascend.
     """
     known = {} if session_sums is None else {0: session_sums}
+    bars = check_bars(bars)
     return fingerprint_symbols(
         bars, np.array([0, len(bars)]), timeframe, calendar=calendar, session_sums=known
     )
@@ -133,7 +138,13 @@ def fingerprint_symbols(
     raw = check_bars(bars)
     offsets = _offsets(offsets, len(raw))
     stamps = _ascending(pd.DatetimeIndex(raw.index), offsets)
+    _warn_of_short_bars(stamps[: offsets[1]], step)
     starts = session_starts(stamps, offsets, step, calendar)
+    if any(not 0 <= place < len(offsets) - 1 for place in session_sums or ()):
+        raise DataError(
+            f"fingerprint: expected session_sums by a symbol's place, 0 to {len(offsets) - 2}; "
+            f"got {sorted(session_sums or ())[:5]}"
+        )
     known = {place: _known(sums) for place, sums in (session_sums or {}).items()}
     sessions = begin_sessions(*starts, offsets, step, calendar, known)
     return _frame(*bar_table(_bar_columns(raw, offsets), offsets, sessions), stamps)
@@ -261,7 +272,19 @@ def _fixed(values: Floats) -> Floats:
 
 
 def _known(sums: pd.Series) -> KnownSums:
+    """Bring session sums that were handed in into order, and check what they are."""
+    if not isinstance(sums, pd.Series) or not (sums.empty or sums.index.dtype.kind == "i"):
+        came = f" by {sums.index.dtype}" if isinstance(sums, pd.Series) else ""
+        raise DataError(
+            "fingerprint: expected session_sums as `session_sums` returns them, a Series by whole "
+            f"days since 1970-01-01; got {type(sums).__name__}{came}"
+        )
     ordered = sums.sort_index()
+    if not ordered.index.is_unique or (ordered < 0).any():
+        raise DataError(
+            "fingerprint: expected session_sums of squares, one for a session; got a negative one "
+            "or a session twice"
+        )
     return KnownSums(ordered.index.to_numpy(np.int64), ordered.to_numpy(np.float64))
 
 
@@ -274,19 +297,14 @@ def _frame(table: Table, flags: Flags, index: pd.DatetimeIndex) -> pd.DataFrame:
 
 
 def _offsets(offsets: Longs, n: int) -> Longs:
-    found = np.asarray(offsets, dtype=np.int64)
-    if (
-        found.ndim != 1
-        or found.size < 2
-        or found[0]
-        or found[-1] != n
-        or np.any(np.diff(found) < 0)
-    ):
+    found = np.asarray(offsets)
+    cuts = found.dtype.kind == "i" and found.ndim == 1 and found.size > 1
+    if not cuts or found[0] or found[-1] != n or np.any(np.diff(found) < 0):
         raise DataError(
             f"fingerprint: expected offsets that ascend from 0 to {n}, the number of bars; "
             f"got {np.array2string(found, threshold=6)}"
         )
-    return found
+    return found.astype(np.int64)
 
 
 def _ascending(stamps: pd.DatetimeIndex, offsets: Longs) -> pd.DatetimeIndex:
@@ -298,6 +316,19 @@ def _ascending(stamps: pd.DatetimeIndex, offsets: Longs) -> pd.DatetimeIndex:
             "kind, and give symbols one at a time (or `fingerprint_symbols` their offsets)"
         )
     return stamps
+
+
+def _warn_of_short_bars(stamps: pd.DatetimeIndex, step: Timeframe) -> None:
+    """Warn of bars that lie closer than half their length: the default is a day."""
+    last = min(len(stamps) - 1, LOOKBACK)
+    seconds = (stamps[last] - stamps[0]).total_seconds() / last if last > 0 else math.inf
+    if seconds < 0.5 * step.seconds:
+        log.warning(
+            "fingerprint: bars of %s were expected, but they come every %.0f s; vol30 is wrong "
+            "unless timeframe says how long they are",
+            step.name,
+            seconds,
+        )
 
 
 @compiled

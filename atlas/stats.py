@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from atlas import formulas
+from atlas.errors import BarsError, DataError
 from atlas.rolling import Floats, window_sum
 
 __all__ = [
@@ -41,7 +42,7 @@ def realised_vol(close: pd.Series, window: int = 30, *, bars_per_day: float = 1.
     Example:
         Closes 100, 110, 99 with window 2 give √((ln² 1.1 + ln² .9)/2) = .1005.
     """
-    root = formulas.root_mean_square(formulas.differences(_log(close)), window)
+    root = formulas.root_mean_square(formulas.differences(_log(close)), _window(window))
     return _like(close, root * np.sqrt(bars_per_day))
 
 
@@ -51,7 +52,7 @@ def linreg_r2(close: pd.Series, window: int = 30) -> pd.Series:
     A constant price is NaN. Mind that 36 % of the 30-bar windows of a random walk reach .6: see
     `trend_r2_null` in the fingerprint.
     """
-    return _like(close, formulas.r_squared(_log(close), window))
+    return _like(close, formulas.r_squared(_log(close), _window(window)))
 
 
 def hurst_exp(close: pd.Series, window: int = HURST_WINDOW) -> pd.Series:
@@ -60,7 +61,7 @@ def hurst_exp(close: pd.Series, window: int = HURST_WINDOW) -> pd.Series:
     d₁ and d₄ are log returns over one and four bars, no mean removed. Clipped to [0, 1]; about ½ on
     a random walk. A constant price is NaN.
     """
-    ratio, _ = formulas.variance_ratio(_log(close), window)
+    ratio, _ = formulas.variance_ratio(_log(close), _window(window))
     with np.errstate(divide="ignore"):
         return _like(close, np.clip(0.25 * np.log2(ratio), 0.0, 1.0))
 
@@ -71,7 +72,7 @@ def variance_ratio_z(close: pd.Series, window: int = HURST_WINDOW) -> pd.Series:
     About standard normal on a random walk, whatever its heteroskedasticity; above 0 when returns
     persist. Lo and MacKinlay (1988), without drift. NaN where no two returns near each other move.
     """
-    ratio, error = formulas.variance_ratio(_log(close), window)
+    ratio, error = formulas.variance_ratio(_log(close), _window(window))
     return _like(close, (0.25 * ratio - 1.0) / error)
 
 
@@ -80,7 +81,7 @@ def kurtosis(values: pd.Series, window: int = 30) -> pd.Series:
 
     Between 1 and `window`; NaN where the values do not vary.
     """
-    return _like(values, formulas.pearson_kurtosis(_floats(values), window))
+    return _like(values, formulas.pearson_kurtosis(_floats(values), _window(window)))
 
 
 def zscore(values: pd.Series, window: int = 30) -> pd.Series:
@@ -88,7 +89,7 @@ def zscore(values: pd.Series, window: int = 30) -> pd.Series:
 
     sd is the population's, so that no value passes ±√(window − 1). A constant is NaN.
     """
-    return _like(values, formulas.rescaled(_floats(values), window))
+    return _like(values, formulas.rescaled(_floats(values), _window(window)))
 
 
 def average_true_range(bars: pd.DataFrame, window: int = 14) -> pd.Series:
@@ -96,10 +97,8 @@ def average_true_range(bars: pd.DataFrame, window: int = 14) -> pd.Series:
 
     The true range of a bar is max(high, close₋₁) − min(low, close₋₁) (Wilder, 1978).
     """
-    ranges = formulas.true_range(
-        _floats(bars["high"]), _floats(bars["low"]), _floats(bars["close"])
-    )
-    return _like(bars["close"], window_sum(ranges, window) / window)
+    ranges = formulas.true_range(*(_column(bars, name) for name in ("high", "low", "close")))
+    return _like(bars["close"], window_sum(ranges, _window(window)) / window)
 
 
 def tick_spread(bars: pd.DataFrame, window: int = 30) -> pd.Series:
@@ -109,8 +108,10 @@ def tick_spread(bars: pd.DataFrame, window: int = 30) -> pd.Series:
     the mean of Corwin and Schultz's (2012), from `high`, `low` and `close`, over `window` pairs of
     bars. It is rough: use it to tell a market of .05 % from one of .5 %.
     """
-    estimated = formulas.corwin_schultz(*(_log(bars[name]) for name in ("high", "low", "close")))
-    spread = window_sum(estimated, window) / window
+    estimated = formulas.corwin_schultz(
+        *(_logs(_column(bars, name)) for name in ("high", "low", "close"))
+    )
+    spread = window_sum(estimated, _window(window)) / window
     if "bid" in bars and "ask" in bars:
         quoted = formulas.mean_spread(_floats(bars["bid"]), _floats(bars["ask"]), window)
         spread = np.where(np.isfinite(quoted), quoted, spread)
@@ -124,12 +125,38 @@ def log_price(values: Floats) -> Floats:
     return out
 
 
+def _window(window: int) -> int:
+    if not isinstance(window, int | np.integer) or window < 1:
+        raise DataError(f"window: expected a whole number of rows, at least 1; got {window!r}")
+    return int(window)
+
+
+def _column(bars: pd.DataFrame, name: str) -> Floats:
+    if not isinstance(bars, pd.DataFrame) or name not in bars:
+        came = list(bars) if isinstance(bars, pd.DataFrame) else type(bars).__name__
+        raise BarsError(f"expected a pandas DataFrame with the column {name!r}; got {came}")
+    return _floats(bars[name])
+
+
 def _log(values: pd.Series) -> Floats:
-    out = log_price(_floats(values))
+    return _logs(_floats(values))
+
+
+def _logs(values: Floats) -> Floats:
+    out = log_price(values)
     return np.where(np.isfinite(out), out, np.nan)
 
 
 def _floats(values: pd.Series) -> Floats:
+    if not isinstance(values, pd.Series):
+        raise DataError(f"expected a pandas Series of numbers, got {type(values).__name__}")
+    try:
+        return _numbers(values)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"series {values.name!r}: expected numbers; {error}") from None
+
+
+def _numbers(values: pd.Series) -> Floats:
     return np.ascontiguousarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
 
 

@@ -26,7 +26,7 @@ from atlas.data_fingerprint import (
     latest,
     session_sums,
 )
-from atlas.errors import BarsError, DataError, SurfacesError
+from atlas.errors import BarsError, ConfigError, DataError, SurfacesError
 from atlas.session_vol import KnownSums
 
 
@@ -391,7 +391,7 @@ def test_symbols_end_to_end_have_the_bits_they_have_alone(timeframe: str, calend
 def test_offsets_that_do_not_cut_the_bars_are_refused() -> None:
     """The error says from where to where they must run."""
     bars = daily(40)
-    for wrong in ([0, 30], [1, 40], [0, 30, 20, 40], [40]):
+    for wrong in ([0, 30], [1, 40], [0, 30, 20, 40], [40], [0.0, 40.0], None):
         with pytest.raises(DataError, match="offsets that ascend from 0 to 40"):
             fingerprint_symbols(bars, np.array(wrong))
 
@@ -432,5 +432,32 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(BarsError, match="'high' is missing"):
         fingerprint(bars.drop(columns="high"))
     for wrong in (bars.iloc[::-1], bars.iloc[[0, 1, 1, 2]]):
-        with pytest.raises(DataError, match="ascending order"):
+        with pytest.raises(DataError, match=r"ascending order.*row \d+ .*sort the bars"):
             fingerprint(wrong)
+    for wrong in (bars.to_numpy(), bars["close"], None):
+        with pytest.raises(BarsError, match="expected a pandas DataFrame with the columns"):
+            fingerprint(wrong)
+    with pytest.raises(BarsError, match="'close' comes more than once"):
+        fingerprint(pd.concat([bars, bars[["close"]]], axis=1))
+    with pytest.raises(BarsError, match="'close': expected numbers; got datetime64"):
+        fingerprint(bars.assign(close=bars.index))
+    with pytest.raises(ConfigError, match="timeframe 60: expected a number and one of"):
+        fingerprint(bars, 60)  # type: ignore[arg-type]
+    by_date = pd.Series([1.0], index=pd.to_datetime(["2009-12-31"]))
+    for sums in (by_date, {1: 2.0}):
+        with pytest.raises(DataError, match="Series by whole days since 1970"):
+            fingerprint(bars, session_sums=sums)
+    for sums in (pd.Series([-1.0], index=[1]), pd.Series([1.0, 2.0], index=[1, 1])):
+        with pytest.raises(DataError, match="a negative one or a session twice"):
+            fingerprint(bars, session_sums=sums)
+    with pytest.raises(DataError, match=r"by a symbol's place, 0 to 0; got \[4\]"):
+        fingerprint_symbols(bars, np.array([0, 40]), session_sums={4: by_date})
+
+
+def test_minutes_taken_for_days_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """The default timeframe is a day: bars that come faster are said to, others are not."""
+    fingerprint(daily(40))
+    fingerprint(intraday(1), "5min", calendar="XNYS")
+    assert not caplog.messages
+    fingerprint(intraday(1))
+    assert "bars of 1d were expected, but they come every 300 s" in caplog.messages[0]

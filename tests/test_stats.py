@@ -7,6 +7,7 @@ import scipy.stats
 import statsmodels.api as sm
 
 from atlas import stats
+from atlas.errors import BarsError, DataError
 from atlas.rolling import window_moments, window_sum, window_trend
 
 RNG_SEED = 20261120
@@ -252,3 +253,18 @@ def test_statistics_have_no_scale(scale: float) -> None:
     for name in ("realised_vol", "linreg_r2", "hurst_exp", "zscore", "kurtosis"):
         ours, scaled = STATISTICS[name](close), STATISTICS[name](close * scale)
         np.testing.assert_allclose(scaled, ours, rtol=1e-6, err_msg=name)
+
+
+def test_what_is_no_series_and_no_window_is_named() -> None:
+    """Lists, frames, text, windows of no rows and missing columns are errors that say so."""
+    close = walk(40)
+    for wrong in ([1.0, 2.0], close.to_frame()):
+        with pytest.raises(DataError, match="expected a pandas Series of numbers"):
+            stats.zscore(wrong)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="series 'close': expected numbers"):
+        stats.realised_vol(pd.Series(["a"], name="close"))
+    for window in (0, -1, 2.5):
+        with pytest.raises(DataError, match="window: expected a whole number"):
+            stats.linreg_r2(close, window)  # type: ignore[arg-type]
+    with pytest.raises(BarsError, match="with the column 'high'; got \\['close'\\]"):
+        stats.tick_spread(close.to_frame("close"))
