@@ -24,7 +24,15 @@ from atlas.prediction import predict
 from atlas.sampling import spread_evenly
 from atlas.training import train
 from atlas.windows import MarketData
-from benchmarks.units import PROJECT, Results, resumed, table, write_page
+from benchmarks.units import (
+    PROJECT,
+    Results,
+    difference,
+    mean_and_spread,
+    resumed,
+    table,
+    write_page,
+)
 from pipelines import samples
 from pipelines.paths import Paths
 
@@ -130,48 +138,56 @@ def page() -> str:
         warm=settings["warm"],
         dead=DEAD,
     )
-    rows = []
+    rows, missing = [], []
     for kind in KINDS:
         for warm in (True, False):
-            own = [found["units"][_key(kind, warm, seed)] for seed in SEEDS]
-            rows.append(
-                [kind, "yes" if warm else "no"]
-                + [_spread([unit[name] for unit in own]) for name in ("lift", "gain")]
-                + [" ".join(str(unit["dead"]) for unit in own)]
-                + [" ".join(f"{unit['largest']:.2f}" for unit in own)]
-            )
+            own = [
+                found["units"][_key(kind, warm, seed)]
+                for seed in SEEDS
+                if _key(kind, warm, seed) in found["units"]
+            ]
+            if len(own) < len(SEEDS):
+                missing.append(f"{len(SEEDS) - len(own)} of {_key(kind, warm, 0)[:-2]}")
+            if own:
+                rows.append(_row(kind, warm, own))
     header = "balance | warm start | lift, mean ± sd | gain | dead, by seed | largest, by seed"
-    return "\n".join([head, table(header, rows, left=2), "", *_differences(found["units"]), ""])
+    lines = [head, table(header, rows, left=2), "", *_differences(found["units"])]
+    if missing:
+        lines += ["", f"Not trained yet: {', '.join(missing)}. The command goes on from here."]
+    return "\n".join([*lines, ""])
+
+
+def _row(kind: str, warm: bool, own: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        kind,
+        "yes" if warm else "no",
+        *(mean_and_spread([unit[name] for unit in own]) for name in ("lift", "gain")),
+        " ".join(str(unit["dead"]) for unit in own),
+        " ".join(f"{unit['largest']:.2f}" for unit in own),
+    ]
 
 
 def _differences(units: Mapping[str, Any]) -> Sequence[str]:
     """Say what each switch changes, paired by seed and by the other switch."""
-    lines = ["What a switch changes in lift, paired by seed (mean ± standard error):", ""]
-    for kind in ("entropy", "switch"):
-        pairs = [
-            _lift(units, kind, warm, seed) - _lift(units, "none", warm, seed)
-            for warm in (True, False)
+    cold = {kind: (f"{kind} warm", f"{kind} cold") for kind in KINDS}
+    pairs = {
+        "entropy against none": [("entropy warm", "none warm"), ("entropy cold", "none cold")],
+        "switch against none": [("switch warm", "none warm"), ("switch cold", "none cold")],
+        "warm start against none": list(cold.values()),
+    }
+    lines = []
+    for name, keys in pairs.items():
+        found = [
+            units[f"{one} {seed}"]["lift"] - units[f"{other} {seed}"]["lift"]
+            for one, other in keys
             for seed in SEEDS
+            if f"{one} {seed}" in units and f"{other} {seed}" in units
         ]
-        lines.append(f"- {kind} against none: {_error(pairs)};")
-    pairs = [
-        _lift(units, kind, True, seed) - _lift(units, kind, False, seed)
-        for kind in KINDS
-        for seed in SEEDS
-    ]
-    return [*lines, f"- warm start against none: {_error(pairs)}."]
-
-
-def _lift(units: Mapping[str, Any], kind: str, warm: bool, seed: int) -> float:
-    return float(units[_key(kind, warm, seed)]["lift"])
-
-
-def _error(values: Sequence[float]) -> str:
-    return f"{np.mean(values):+.3f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+        if found:
+            lines.append(f"- {name}: {difference(found)} ({len(found)} pairs)")
+    if not lines:
+        return []
+    return ["What a switch changes in lift, paired by seed (mean ± standard error):", "", *lines]
 
 
 def _key(kind: str, warm: bool, seed: int) -> str:
@@ -182,7 +198,7 @@ def main(
     home: Annotated[Path, typer.Option(help="of a simulated night")] = PROJECT,
     minutes: Annotated[float, typer.Option(help="after which no training is begun")] = 60.0,
 ) -> None:
-    """Train what is missing, then write the page if nothing is."""
+    """Train what is missing, then write the page."""
     data = load(home)
     settings = {
         **BUDGET,
@@ -199,9 +215,8 @@ def main(
         for kind in KINDS
         for seed in SEEDS
     }
-    found = resumed("balance", COMMAND, SEEDS[0], settings, units, minutes)
-    if units.keys() <= found["units"].keys():
-        write_page("balance", page())
+    resumed("balance", COMMAND, SEEDS[0], settings, units, minutes)
+    write_page("balance", page())
 
 
 def _train(kind: str, warm: bool, seed: int, data: Mapping[str, MarketData]) -> dict[str, Any]:

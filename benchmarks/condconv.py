@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import typer
 
@@ -19,7 +20,15 @@ from atlas.windows import MarketData
 from benchmarks.balance import BUDGET, SEEDS, TESTED, configuration, load, score
 from benchmarks.form_costs import BATCHES, latencies, sizes
 from benchmarks.forms import build_form
-from benchmarks.units import PROJECT, Results, resumed, table, write_page
+from benchmarks.units import (
+    PROJECT,
+    Results,
+    difference,
+    mean_and_spread,
+    resumed,
+    table,
+    write_page,
+)
 
 __all__ = ["COMPARED", "page"]
 
@@ -67,19 +76,40 @@ dictionary's are the first row of [balance.md](balance.md).
 
 
 def page() -> str:
-    """Return docs/condconv.md as the results file says it."""
+    """Return docs/condconv.md as the results file says it; what is missing there is named."""
     found = Results("condconv").read()
     units, facts = found["units"], found["metadata"]
-    head = _HEAD.format(command=facts["command"], commit=facts["commit"][:10])
-    rounds = units["latency"]["cnn"]["1"]["n"]
-    settings = found["settings"]
-    lift = _LIFT.format(
-        windows=settings["epochs"] * settings["windows_per_epoch"],
-        explore=settings["explore_share"],
-        tested=settings["tested"],
-    )
-    parts = [head, _sizes(units["sizes"]), "", _TIMES.format(rounds=rounds), _times(units)]
-    return "\n".join([*parts, "", lift, _scores(units), "", *_answer(units), ""])
+    parts = [_HEAD.format(command=facts["command"], commit=facts["commit"][:10])]
+    if "sizes" in units:
+        parts += [_sizes(units["sizes"]), ""]
+    if "latency" in units:
+        rounds = units["latency"]["cnn"]["1"]["n"]
+        parts += [_TIMES.format(rounds=rounds), _times(units), ""]
+    seeds = _seeds(units)
+    if seeds:
+        settings = found["settings"]
+        text = _LIFT.format(
+            windows=settings["epochs"] * settings["windows_per_epoch"],
+            explore=settings["explore_share"],
+            tested=settings["tested"],
+        )
+        parts += [text, _scores(units, seeds), "", *_answer(units, seeds), ""]
+    missing = [name for name in ("sizes", "latency") if name not in units]
+    missing += [f"lift and gain of seed {seed}" for seed in SEEDS if seed not in seeds]
+    if missing:
+        parts += [f"Not measured yet: {', '.join(missing)}. The command goes on from here.", ""]
+    return "\n".join(parts)
+
+
+def _seeds(units: Mapping[str, Any]) -> list[int]:
+    """Return the seeds for which every form has been trained."""
+    shared = Results("balance").read().get("units", {})
+    return [
+        seed
+        for seed in SEEDS
+        if f"entropy warm {seed}" in shared
+        and all(f"train {form} {seed}" in units for form in COMPARED)
+    ]
 
 
 def _sizes(units: Mapping[str, Any]) -> str:
@@ -109,46 +139,38 @@ def _times(units: Mapping[str, Any]) -> str:
     return table(header, rows)
 
 
-def _trained(units: Mapping[str, Any], form: str, name: str) -> list[float]:
+def _trained(
+    units: Mapping[str, Any], form: str, name: str, seeds: Sequence[int]
+) -> npt.NDArray[np.float64]:
     if form == "dictionary":
         shared = Results("balance").read()["units"]
-        return [shared[f"entropy warm {seed}"][name] for seed in SEEDS]
-    return [units[f"train {form} {seed}"][name] for seed in SEEDS]
+        return np.array([shared[f"entropy warm {seed}"][name] for seed in seeds])
+    return np.array([units[f"train {form} {seed}"][name] for seed in seeds])
 
 
-def _scores(units: Mapping[str, Any]) -> str:
+def _scores(units: Mapping[str, Any], seeds: Sequence[int]) -> str:
     rows = []
     for form in ("dictionary", *COMPARED):
         for name in ("lift", "gain"):
-            values = _trained(units, form, name)
+            values = _trained(units, form, name, seeds)
             cells = [f"{value:.3f}" for value in values]
-            mean = f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
-            rows.append([_TITLES[form], name, *cells, mean])
-    header = "form | of Bayes | seed 1 | seed 2 | seed 3 | mean ± sd"
-    return table(header, rows, left=2)
+            rows.append([_TITLES[form], name, *cells, mean_and_spread(values)])
+    names = [f"seed {seed}" for seed in seeds]
+    return table(" | ".join(["form", "of Bayes", *names, "mean ± sd"]), rows, left=2)
 
 
-def _answer(units: Mapping[str, Any]) -> Sequence[str]:
+def _answer(units: Mapping[str, Any], seeds: Sequence[int]) -> Sequence[str]:
     """Say what the figures answer: differences to the dictionary, paired by seed."""
-    lines = ["## The answer", ""]
-    base = units["sizes"]["dictionary"]
+    lines = ["Against the dictionary, paired by seed (mean ± standard error):", ""]
     for form in COMPARED:
-        own, parts = units["sizes"][form], []
+        parts = []
         for name in ("lift", "gain"):
-            values = np.subtract(_trained(units, form, name), _trained(units, "dictionary", name))
-            error = values.std(ddof=1) / len(values) ** 0.5
-            parts.append(f"{name} {values.mean():+.3f} ± {error:.3f}")
-        cost = own["parameters"] / base["parameters"]
-        time_ = [
-            units["latency"][form][str(b)]["median"]
-            / units["latency"]["dictionary"][str(b)]["median"]
-            for b in BATCHES
-        ]
-        lines.append(
-            f"- {_TITLES[form]}, against the dictionary: {' and '.join(parts)} (mean and standard "
-            f"error over seeds), for {cost:.2f} times the parameters and {time_[0]:.2f}, "
-            f"{time_[1]:.2f}, {time_[2]:.2f} times the time at batches of 1, 32, 256."
-        )
+            own = _trained(units, form, name, seeds)
+            parts.append(f"{name} {difference(own - _trained(units, 'dictionary', name, seeds))}")
+        if "sizes" in units:
+            more = units["sizes"][form]["parameters"] / units["sizes"]["dictionary"]["parameters"]
+            parts.append(f"{more:.2f} times the parameters")
+        lines.append(f"- {_TITLES[form]}: {', '.join(parts)}.")
     return lines
 
 
@@ -157,7 +179,7 @@ def main(
     only: Annotated[str, typer.Option(help="units whose key begins so")] = "",
     minutes: Annotated[float, typer.Option(help="after which no unit is begun")] = 60.0,
 ) -> None:
-    """Measure what is missing, then write the page if nothing is."""
+    """Measure what is missing, then write the page."""
     config = configuration()
     settings = {**BUDGET, "explore_share": config.training.explore_share, "tested": TESTED}
     data: dict[str, MarketData] = {}
@@ -171,9 +193,8 @@ def main(
                 form, seed, data or _filled(data, home)
             )
     chosen = {key: work for key, work in units.items() if key.startswith(only)}
-    found = resumed("condconv", COMMAND, SEEDS[0], settings, chosen, minutes)
-    if units.keys() <= found["units"].keys():
-        write_page("condconv", page())
+    resumed("condconv", COMMAND, SEEDS[0], settings, chosen, minutes)
+    write_page("condconv", page())
 
 
 def _filled(data: dict[str, MarketData], home: Path) -> dict[str, MarketData]:

@@ -6,16 +6,26 @@ and `units`, each under its key. Its page in docs/ is written from it, and a tes
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from atlas.errors import DataError
 from benchmarks.harness import metadata
 
-__all__ = ["PROJECT", "Results", "resumed", "table", "write_page"]
+__all__ = [
+    "PROJECT",
+    "Results",
+    "difference",
+    "mean_and_spread",
+    "resumed",
+    "table",
+    "write_page",
+]
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -85,6 +95,18 @@ def resumed(
         facts = metadata(name, seed) | {"command": command}
         results.write({"metadata": facts, "settings": plain, "units": done})
     return results.read()
+
+
+def mean_and_spread(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    """Return "mean ± standard deviation"; a single value alone."""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def difference(values: Sequence[float] | npt.NDArray[np.float64]) -> str:
+    """Return "mean ± standard error" of paired differences, signed; a single value alone."""
+    error = f" ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):+.3f}{error}"
 
 
 def table(header: str, rows: list[list[str]], *, left: int = 1) -> str:
