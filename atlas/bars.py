@@ -100,8 +100,9 @@ def check_bars(frame: pd.DataFrame, *, symbol: str = "") -> pd.DataFrame:
             f"{symbol or 'bars'}: expected a pandas DataFrame with the columns timestamp, "
             f"{', '.join(PRICES)}; got {type(frame).__module__}.{type(frame).__name__}"
         )
-    if _is_checked(frame):
-        return frame.copy(deep=False)  # shares memory until either is written to
+    given = frame.set_index("timestamp") if list(frame.columns[:1]) == ["timestamp"] else frame
+    if _is_checked(given):
+        return given.copy(deep=False)  # shares memory until either is written to
     index = pd.DatetimeIndex(utc_timestamps(frame, symbol, BarsError), name="timestamp")
     data = {
         name: number_column(frame, name, symbol, BarsError)

@@ -1,21 +1,24 @@
 """Which defects of market data does validation name? Kinds of defect as rows of data, injected.
 
-`python -m benchmarks.defects [--kind NAME]` spoils each of 20 simulated symbols at a random place
-of its own, with one kind of defect at a time (`benchmarks.defect_kinds`), and runs the validate
-stage on them (a kind of file goes through the source `files`). A defect is caught where the stage
-names the symbol and a time within the defect, which it does not name on the same bars unspoiled. A
-kind is caught if at least 19 of its 20 are. Where it was named is in the last column.
+`python -m benchmarks.defects` spoils each of 20 simulated symbols at a random place of its own,
+with one kind of defect at a time (`benchmarks.defect_kinds`), and runs the validate stage on them
+(a kind of file goes through the source `files`). A defect is caught where the stage names the
+symbol and a time within the defect, which it does not name on the same bars unspoiled. A kind is
+caught if at least 19 of its 20 are. Where it was named is in the last column. Each kind is kept in
+`benchmarks/results/defects.json` as it ends, so that a killed run goes on; the table in
+docs/data-quality.md is written from there.
 
 A shifted time zone leaves no trace in bars around the clock: a day has the same minutes. It is seen
 only where new bars overlap stored ones, as rows that differ, and ingest names the symbol alone: so
-`overlap` is told below the table and counts for nothing.
+`overlap` is told apart and counts for nothing.
 """
 
 import logging
 import tempfile
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,15 +30,20 @@ from atlas.config import ATLASConfig
 from atlas.errors import DataError
 from atlas.synthetic import simulate
 from benchmarks.defect_kinds import EDGE, FILE_KINDS, KINDS, Kind
+from benchmarks.units import Results, resumed, table
 from pipelines import store, validate
 from pipelines.files import write_parquet
 from pipelines.paths import PROJECT, Paths
 from pipelines.sources.files import FilesSource
 
-__all__ = ["PLACES", "caught", "caught_files", "clean", "named"]
+__all__ = ["PLACES", "caught", "caught_files", "clean", "named", "page", "text", "units"]
 
 NIGHT = pd.Timestamp("2026-11-20", tz="UTC")
 PLACES, NEEDED = 20, 19
+SEED = 7
+OVERLAP = "time zone shifted, around the clock"
+PAGE = PROJECT / "docs" / "data-quality.md"
+MARK, END = "<!-- defects: written by python -m benchmarks.defects -->", "<!-- end -->"
 SESSIONS = {"crypto_1min": 3, "equity_5min": 12, "equity_daily": 300, "options_skew": 60}
 
 
@@ -59,7 +67,7 @@ def clean(market: str, symbols: int = PLACES) -> dict[str, pd.DataFrame]:
         timeframe=Timeframe.parse(settings.timeframe),
         calendar=settings.calendar,
         as_of=NIGHT,
-        seed=7,
+        seed=SEED,
     )
     frames = {}
     for one in made:
@@ -93,7 +101,7 @@ def named(home: Path, market: str, frames: dict[str, pd.DataFrame]) -> pd.DataFr
 
 
 def caught(
-    kind: Kind, home: Path, frames: dict[str, pd.DataFrame], known: pd.DataFrame, seed: int = 7
+    kind: Kind, home: Path, frames: dict[str, pd.DataFrame], known: pd.DataFrame, seed: int = SEED
 ) -> list[str]:
     """Spoil each symbol once; return where each that is caught was named first."""
     rng = np.random.default_rng([seed, sum(map(ord, kind.name))])
@@ -115,7 +123,7 @@ def caught(
 
 def caught_files(name: str, home: Path, frames: dict[str, pd.DataFrame]) -> list[str]:
     """Write one spoiled file at a time; return the kinds of the errors that name its symbol."""
-    rng = np.random.default_rng([7, sum(map(ord, name))])
+    rng = np.random.default_rng([SEED, sum(map(ord, name))])
     config = configuration()
     places = []
     for symbol, frame in frames.items():
@@ -149,35 +157,70 @@ def overlap(home: Path, frames: dict[str, pd.DataFrame]) -> list[str]:
     return [f"ingest: {text.split(': ', 1)[1][:60]}" for text in heard if "differ" in text]
 
 
-def main(
-    kind: Annotated[str, typer.Option(help="only kinds whose name has this")] = "",
-) -> None:
-    """Print a row for each kind of defect, and how many kinds are caught."""
+def units(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return what there is to measure, by name: every kind of defect, and the overlap."""
+    frames = cache(clean)
+    known = cache(lambda market: named(folder / "clean" / market, market, frames(market)))
+
+    def of_rows(kind: Kind) -> dict[str, Any]:
+        home = folder / kind.name.replace(" ", "_")
+        places = caught(kind, home, frames(kind.market), known(kind.market))
+        return _unit(kind.market, places)
+
+    def of_file(name: str) -> dict[str, Any]:
+        return _unit("a file", caught_files(name, folder, frames("equity_daily")))
+
+    return {
+        **{kind.name: partial(of_rows, kind) for kind in KINDS},
+        **{name: partial(of_file, name) for name in FILE_KINDS},
+        OVERLAP: lambda: _unit("crypto_1min", overlap(folder / "overlap", frames("crypto_1min"))),
+    }
+
+
+def _unit(market: str, places: list[str]) -> dict[str, Any]:
+    where = pd.Series(places, dtype=object).value_counts()
+    return {"rows_of": market, "caught": len(places), "named_in": list(where.index[:2])}
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Return what the page says of a results document: how many kinds are caught, and which."""
+    kinds = {name: unit for name, unit in found["units"].items() if name != OVERLAP}
+    good = sum(unit["caught"] >= NEEDED for unit in kinds.values())
+    missed = [f"*{name}*" for name, unit in kinds.items() if unit["caught"] < NEEDED]
+    rows = [
+        [name, unit["rows_of"], str(unit["caught"]), ", ".join(unit["named_in"]) or "-"]
+        for name, unit in kinds.items()
+    ]
+    lines = [
+        f"{good} of {len(kinds)} kinds were caught at least {NEEDED} times of {PLACES}"
+        + (f"; not {' and '.join(missed)}." if missed else "."),
+        f"Overlapping rows an hour off: {found['units'][OVERLAP]['caught']} of {PLACES} symbols.",
+    ]
+    header = f"kind of defect | rows of | caught of {PLACES} | named in"
+    head, *body = table(header, rows, left=2).splitlines()
+    return "\n".join([*lines, "", head, *body])
+
+
+def page() -> str:
+    """Return docs/data-quality.md; between its marks stands what the results say, once all do."""
+    found = Results("defects").read()
+    if OVERLAP not in found.get("units", {}):  # the last one
+        return PAGE.read_text(encoding="utf-8")
+    before, rest = PAGE.read_text(encoding="utf-8").split(MARK)
+    after = rest.split(END)[1]
+    return f"{before}{MARK}\n\n{text(found)}\n\n{END}{after}"
+
+
+def main() -> None:
+    """Measure the kinds that the results lack; write the page."""
     logging.getLogger("pipelines").setLevel(logging.ERROR)
-    markets = {one.market: clean(one.market) for one in KINDS}
-    scores: dict[str, list[str]] = {}
-    typer.echo("| kind of defect | rows of | caught of 20 | named in |\n|---|---|---|---|")
-
-    def tell(name: str, market: str, places: list[str]) -> None:
-        scores[name] = places
-        where = ", ".join(pd.Series(places).value_counts().index[:2]) if places else "-"
-        typer.echo(f"| {name} | {market} | {len(places)} | {where} |")
-
+    settings = {"places": PLACES, "night": str(NIGHT.date()), "sessions": SESSIONS, "seed": SEED}
     with tempfile.TemporaryDirectory() as folder:
-        known = {m: named(Path(folder) / "clean", m, frames) for m, frames in markets.items()}
-        for number, one in enumerate(KINDS):
-            if kind in one.name:
-                home = Path(folder) / str(number)
-                places = caught(one, home, markets[one.market], known[one.market])
-                tell(one.name, one.market, places)
-        for name in FILE_KINDS:
-            if kind in name:
-                tell(name, "a file", caught_files(name, Path(folder), markets["equity_daily"]))
-        heard = overlap(Path(folder) / "overlap", markets["crypto_1min"]) if not kind else []
-    good = sum(len(places) >= NEEDED for places in scores.values())
-    if heard:
-        typer.echo(f"\ntime zone shifted, around the clock: {len(heard)} of {PLACES}, {heard[0]}")
-    typer.echo(f"\n{good} of {len(scores)} kinds are caught (at least {NEEDED} of {PLACES})")
+        found = resumed(
+            "defects", "python -m benchmarks.defects", SEED, settings, units(Path(folder))
+        )
+    typer.echo(text(found))
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

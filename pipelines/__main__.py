@@ -174,7 +174,7 @@ def all_stages(
     data: Data = None,
 ) -> None:
     """Run a whole night in this process and print its table."""
-    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of, trains=True)
     try:
         nights.run_all(night, _say)
     except AtlasError as error:
@@ -277,7 +277,7 @@ def check(
     data: Data = None,
 ) -> None:
     """Check parameters and input without running anything."""
-    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of)
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of, trains=True)
     console.print(f"{night.as_of.date()} {night.config.source} {night.paths.home}")
 
 

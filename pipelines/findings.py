@@ -5,6 +5,7 @@ of a symbol's bars lies outside its calendar, it is the calendar that is wrong: 
 not of every bar.
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipelines.suite import Mask
 
 __all__ = [
     "Findings",
+    "Rows",
     "bad_share",
     "bad_throughout",
     "fault",
@@ -34,6 +36,20 @@ __all__ = [
 
 MISFIT = 0.01  # of a symbol's bars outside its calendar
 SOURCE_STALE = 0.5  # of a market's symbols stale: its source has stopped
+
+
+class Rows(NamedTuple):
+    """What a night knows of a market, N rows.
+
+    Attributes:
+        frame: all of them, symbol after symbol.
+        unreadable: the reasons of the symbols that cannot be read.
+        files: how many of the rows each file holds, in their order.
+    """
+
+    frame: pd.DataFrame
+    unreadable: dict[str, str]
+    files: dict[str, int]
 
 
 class Findings(NamedTuple):
@@ -72,26 +88,25 @@ class Measured(NamedTuple):
     behind: dict[str, int]
 
 
-def read(
-    paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Read every symbol into one frame; return the reasons of those that cannot be read, too."""
+def read(paths: Paths, settings: MarketConfig, as_of: pd.Timestamp, market: str) -> Rows:
+    """Read every symbol into one frame."""
     frames, unreadable = [], {}
+    files: dict[str, int] = {}
     for symbol in store.symbols(paths, market):
         try:
-            frame = store.read_bars(
-                paths, market, symbol, as_of=as_of, config=settings, quarantined=False
-            )
+            frame, own = store.read_raw(paths, market, symbol, as_of=as_of, config=settings)
         except DataError as error:
             unreadable[symbol] = str(error)
             continue
+        files |= {str(path.relative_to(paths.home)): count for path, count in own.items()}
         if settings.modality == "chart":
             frame = frame.reset_index()
         frames.append(frame.assign(symbol=symbol))
     if not any(len(frame) for frame in frames):
         nothing = f"no rows known by {as_of:%Y-%m-%d}: run ingest"
         raise GateError(f"{market}: {next(iter(unreadable.values()), nothing)}")
-    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True), unreadable
+    every = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    return Rows(every, unreadable, files)
 
 
 def measured(rows: pd.DataFrame, settings: MarketConfig, as_of: pd.Timestamp) -> Measured:
@@ -100,8 +115,10 @@ def measured(rows: pd.DataFrame, settings: MarketConfig, as_of: pd.Timestamp) ->
     timeframe = Timeframe.parse(settings.timeframe)
     delay = timeframe.seconds * 1_000_000 if settings.modality == "chart" else 0
     known_at = int(as_of.as_unit("us").value) - delay
-    for name, own in rows.groupby("symbol", sort=False):
-        symbol = str(name)
+    codes, names = pd.factorize(rows["symbol"])
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    for start, end in pairwise([*starts, len(rows)]):
+        symbol, own = str(names[codes[start]]), rows.iloc[start:end]
         times = pd.DatetimeIndex(own["timestamp"])
         odd = coverage.off_session(
             times, settings.calendar, timeframe, daily=settings.modality == "surface"
@@ -119,12 +136,12 @@ def measured(rows: pd.DataFrame, settings: MarketConfig, as_of: pd.Timestamp) ->
         )
         sessions.append(_sessions(own, times, settings).assign(symbol=symbol))
         behind[symbol] = coverage.sessions_behind(times.max(), as_of, settings.calendar, timeframe)
-    names = set().union(*parts)
+    measured_names = set().union(*parts)
     columns = {
         name: np.concatenate(
             [part.get(name, np.full(len(part["copies"]), np.nan)) for part in parts]
         )
-        for name in sorted(names)
+        for name in sorted(measured_names)
     }
     return Measured(columns, pd.concat(sessions, ignore_index=True), misfits, behind)
 
@@ -150,6 +167,8 @@ def bad_share(found: Findings) -> float:
 
 def bad_throughout(found: Findings) -> dict[str, str]:
     """Return the symbols without a good row, each with the rule that most of them break."""
+    if not found.bad.any():
+        return {}
     whole = pd.Series(found.bad).groupby(found.rows["symbol"], sort=False).all()
     return {
         str(symbol): f"every row is bad, most by rule {_rule_of(found, str(symbol))[0]}"

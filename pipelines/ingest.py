@@ -29,6 +29,7 @@ from atlas.config import ATLASConfig
 from atlas.errors import ConfigError, DataError
 from pipelines import store
 from pipelines.adjustments import record
+from pipelines.contents import Contents
 from pipelines.files import read_json, write_json, write_parquet
 from pipelines.home import bind, bind_market, binding, hold
 from pipelines.paths import Paths
@@ -160,6 +161,7 @@ def _fill(work: _Work, progress: Progress | None) -> dict[str, int]:
     settings = work.config.markets[market]
     is_simulated = work.config.source_of(market) == "simulated"
     coverage = Coverage(paths.var / "coverage" / f"{market}.json", paths.bars(market))
+    contents = Contents(paths.var / "contents" / f"{market}.json", paths.bars(market))
     totals = {"bytes_read": 0, "bytes_written": 0}
     adjusted: set[str] = set()
     asks = work.asks
@@ -175,6 +177,7 @@ def _fill(work: _Work, progress: Progress | None) -> dict[str, int]:
             settings.modality,
             restated="refuse" if is_simulated else "keep",
             report=partial(record, paths, market, ask.symbol),
+            contents=contents,
         )
         if work.source.is_live and ask.start is not None:
             coverage.add(ask.symbol, ask.label, Span(ask.start, ask.end))
@@ -183,6 +186,7 @@ def _fill(work: _Work, progress: Progress | None) -> dict[str, int]:
         adjusted |= {ask.symbol} if written.adjustment else set()
         if progress:
             progress(f"{market}/{ask.symbol}", done, len(asks))
+    contents.save()
     return {**totals, "adjusted": len(adjusted)}
 
 

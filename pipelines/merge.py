@@ -12,7 +12,9 @@ alone, so that raw and adjusted prices are both kept:
 Both are recognized by comparing with what is stored, so the same restatement is applied once.
 """
 
+from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ __all__ = [
     "extends",
     "is_restated",
     "kind_of",
+    "merged",
     "ordered",
     "restate",
     "with_adjusted",
@@ -180,6 +183,35 @@ def with_adjusted(bars: pd.DataFrame) -> pd.DataFrame:
     if "adj_close" in bars.columns:
         return bars
     return bars.assign(adj_close=bars["close"])
+
+
+def merged(
+    given: dict[Path, pd.DataFrame],
+    stored: dict[Path, pd.DataFrame],
+    grown: set[Path],
+    keys: list[str],
+    *,
+    restated: bool,
+) -> Iterator[tuple[Path, pd.DataFrame]]:
+    """Give the files that have to be written and their rows: those that gain any, or all.
+
+    Args:
+        grown: files that the given rows begin with as they are, and go on from.
+    """
+    for path in sorted({*given, *stored}):
+        old, part = stored.get(path), given.get(path)
+        if old is None or not len(old):
+            assert part is not None
+            yield path, ordered(part, keys)
+            continue
+        if part is not None and path in grown:
+            new: pd.DataFrame | None = part.iloc[len(old) :]
+        else:
+            new = None if part is None else part[~among(part, old, keys)]
+        if new is not None and len(new):
+            yield path, ordered(pd.concat([old, new]), keys)
+        elif restated:
+            yield path, ordered(old, keys)
 
 
 def kind_of(factor: float) -> str:

@@ -95,6 +95,7 @@ def open_night(
     as_of: str | None = None,
     begins: bool = True,
     binds: bool = True,
+    trains: bool = False,
 ) -> Night:
     """Check the input and give the night, writing nothing but the home's binding.
 
@@ -108,6 +109,7 @@ def open_night(
         begins: whether a night begins here: an archive is then read through and checked. If not,
             the default is the night that was begun last.
         binds: whether to bind the home; a dry run leaves nothing behind.
+        trains: whether the night is to go as far as training, which takes enough history.
 
     Raises:
         AtlasError: naming what is wrong with the input.
@@ -131,6 +133,10 @@ def open_night(
     if not begins and as_of is None and paths.night.is_file():
         as_of = str(read_json(paths.night)["as_of"])
     night = night_as_of(config, folder, as_of, begins=begins)
+    if trains:
+        from pipelines import reach  # heavy, as a source is
+
+        reach.require(config, folder, night)
     try:
         if binds:
             home.bind(paths, config.source, folder)

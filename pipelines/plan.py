@@ -14,10 +14,10 @@ import pandas as pd
 from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, sessions
 from atlas.config import ATLASConfig, MarketConfig
+from pipelines.partitions import partition_unit
 from pipelines.paths import Paths
 from pipelines.sources import Source
 from pipelines.spans import Coverage, Span, missing, pieces
-from pipelines.store import partition_unit
 
 __all__ = ["LATE_BARS", "Ask", "expected_bars", "plan"]
 

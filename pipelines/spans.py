@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pipelines.files import read_json, write_json
-from pipelines.store import partition_of
+from pipelines.partitions import partition_of
 
 __all__ = ["Coverage", "Span", "missing", "pieces", "union"]
 

@@ -10,7 +10,8 @@ ones, so a second run changes no byte and a kill loses nothing.
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,6 +24,7 @@ from atlas.bars import PRICES, Timeframe, check_bars
 from atlas.config import MarketConfig, Modality
 from atlas.errors import DataError
 from atlas.surfaces import SURFACE_COLUMNS, check_surfaces
+from pipelines.contents import Contents
 from pipelines.files import write_parquet
 from pipelines.merge import (
     KEYS,
@@ -31,10 +33,11 @@ from pipelines.merge import (
     differing,
     extends,
     is_restated,
-    ordered,
+    merged,
     restate,
     with_adjusted,
 )
+from pipelines.partitions import partitions
 from pipelines.paths import Paths
 from pipelines.verdict import require_verdict
 
@@ -45,10 +48,9 @@ __all__ = [
     "known_by",
     "market_as_of",
     "night_of",
-    "partition_of",
-    "partition_unit",
     "read_after",
     "read_bars",
+    "read_raw",
     "symbol_files",
     "symbol_name",
     "symbols",
@@ -115,18 +117,6 @@ def symbol_files(paths: Paths, market: str, symbol: str) -> list[Path]:
     return [whole, *parts] if whole.is_file() else parts
 
 
-def partition_unit(timeframe: Timeframe, modality: Modality) -> Literal["M", "Y"] | None:
-    """Return whether a symbol has a file a month (M), a year (Y), or a single one (None)."""
-    if modality == "surface" or not timeframe.is_intraday:
-        return None
-    return "M" if timeframe.seconds <= 60 else "Y"
-
-
-def partition_of(time: pd.Timestamp, unit: str | None) -> str:
-    """Return the label of the file that holds a time; empty for a symbol's single file."""
-    return {"M": f"{time:%Y-%m}", "Y": f"{time:%Y}"}.get(unit or "", "")
-
-
 def known_by(
     timestamps: "pd.Series[pd.Timestamp]", as_of: pd.Timestamp, config: MarketConfig
 ) -> "pd.Series[bool]":
@@ -163,14 +153,11 @@ def read_bars(
             that validation has not seen.
     """
     name = f"{market}/{symbol}"
-    found = symbol_files(paths, market, symbol)
-    if not found:
-        raise DataError(f"{name}: no bars are stored: run ingest first")
+    found = _stored(paths, market, symbol)
     verdict = require_verdict(paths, market) if quarantined else None
     if verdict and symbol in verdict.unreadable:
         return _no_rows(config)
-    frame = pd.concat([_read(path) for path in found], ignore_index=True)
-    frame = frame[known_by(frame["timestamp"], as_of, config)]
+    frame, _ = _known(found, as_of, config)
     if verdict:
         unseen = ~known_by(frame["timestamp"], verdict.covers, config)
         if unseen.any():
@@ -180,9 +167,22 @@ def read_bars(
                 f"first (`python -m pipelines validate --market {market}`)"
             )
         frame = _without_quarantined(frame, paths.quarantine(market), symbol)
-    if config.modality == "surface":
-        return check_surfaces(frame, symbol=name)
-    return check_bars(frame, symbol=name)
+    return _checked(frame, name, config)
+
+
+def read_raw(
+    paths: Paths, market: str, symbol: str, *, as_of: pd.Timestamp, config: MarketConfig
+) -> tuple[pd.DataFrame, dict[Path, int]]:
+    """Read what a night knows of a symbol, bad rows included: for validation alone.
+
+    Returns:
+        What `read_bars` gives, and how many of the rows each file holds, in their order.
+
+    Raises:
+        DataError: the symbol is not stored, or a file of it cannot be read.
+    """
+    frame, rows = _known(_stored(paths, market, symbol), as_of, config)
+    return _checked(frame, f"{market}/{symbol}", config), rows
 
 
 def read_after(
@@ -197,7 +197,7 @@ def read_after(
     found = [path for path in symbol_files(paths, market, symbol) if _ends_after(path, moment)]
     if not found:
         return pd.DataFrame(columns=names)
-    rows = pd.concat([_read(path, names) for path in found], ignore_index=True)
+    rows = _joined(found, names)
     return rows[rows["timestamp"] > moment]
 
 
@@ -211,6 +211,7 @@ def write_bars(
     *,
     restated: Literal["keep", "refuse"] = "keep",
     report: Callable[[Adjustment], None] | None = None,
+    contents: Contents | None = None,
 ) -> Written:
     """Add the rows whose keys the store lacks, and what the source now says of adj_close.
 
@@ -219,6 +220,8 @@ def write_bars(
         restated: what to do if rows that are stored have other values now: keep the stored ones
             and say so, or refuse before anything is written.
         report: told of a split or dividend before anything is written.
+        contents: what is known of the market's files, which then need not be read; it is told
+            what they hold now.
 
     Raises:
         DataError: the frame, the name or a stored file is not acceptable.
@@ -230,31 +233,38 @@ def write_bars(
         rows = check_bars(frame, symbol=name).reset_index()
     keys = KEYS[modality]
     base = paths.bars(market) / symbol_name(symbol)
-    given = dict(_partitions(base, rows, timeframe, modality))
-    stored = {path: _read(path) if path.is_file() else rows.iloc[:0] for path in given}
-    read = [path for path in given if path.is_file()]
-    settled = all(extends(given[path], stored[path]) for path in read)
-    if not settled:
+    cut = partial(partitions, base, timeframe=timeframe, modality=modality)
+    given = cut(rows)
+    there = [path for path in given if path.is_file()]
+    same = contents.unread(there, given) if contents else {}
+    read = [path for path in there if path not in same]
+    stored = dict.fromkeys(given, rows.iloc[:0]) | same | {path: _read(path) for path in read}
+    grown = {*same, *(path for path in read if extends(given[path], stored[path]))}
+    adjustment, rewrites = None, False
+    if len(grown) < len(there):
         pairs = [(part, stored[path]) for path, part in given.items()]
         differ = sum(differing(*pair, keys, splits=restated == "keep") for pair in pairs)
         _told(name, differ, paths.bars(market), restated)
-    adjustment, rewrites = None, False
-    if modality == "chart" and restated == "keep" and read and not settled:
-        if any("adj_close" in part.columns for part in stored.values()):
-            given = {path: with_adjusted(part) for path, part in given.items()}
-        touched = pd.concat([stored[path] for path in read], ignore_index=True)
-        rewrites = is_restated(touched, rows)
+        if modality == "chart" and restated == "keep":
+            if any("adj_close" in part.columns for part in stored.values()):
+                given = {path: with_adjusted(part) for path, part in given.items()}
+            touched = pd.concat([stored[path] for path in there], ignore_index=True)
+            rewrites = is_restated(touched, rows)
         if rewrites:
             read = symbol_files(paths, market, symbol)
-            whole = pd.concat([_read(path) for path in read], ignore_index=True)
-            whole, rows, adjustment = restate(whole, rows)
-            given = dict(_partitions(base, rows, timeframe, modality))
-            stored = dict(_partitions(base, whole, timeframe, modality))
+            whole, rows, adjustment = restate(_joined(read), rows)
+            given, stored = cut(rows), cut(whole)
+        grown = {path for path in given if path in stored and extends(given[path], stored[path])}
     if adjustment and report:
         report(adjustment)
     size = sum(path.stat().st_size for path in read)
-    contents = _merged(given, stored, keys, restated=rewrites)
-    written = [path for path, content in contents if write_parquet(path, content)]
+    held = {path: stored[path] for path in read if path in stored}
+    written = []
+    for path, content in merged(given, stored, grown, keys, restated=rewrites):
+        written += [path] if write_parquet(path, content) else []
+        held[path] = content
+    if contents:
+        contents.note(held)
     return Written(written, size, sum(path.stat().st_size for path in written), adjustment)
 
 
@@ -303,43 +313,6 @@ def _delay(config: MarketConfig) -> pd.Timedelta:
     return Timeframe.parse(config.timeframe).delta
 
 
-def _partitions(
-    base: Path, rows: pd.DataFrame, timeframe: Timeframe, modality: Modality
-) -> Iterator[tuple[Path, pd.DataFrame]]:
-    unit = partition_unit(timeframe, modality)
-    if unit is None:
-        yield base.with_name(f"{base.name}.parquet"), rows
-        return
-    period = rows["timestamp"].dt.tz_localize(None).to_numpy().astype(f"datetime64[{unit}]")
-    for value in np.unique(period):
-        label = partition_of(pd.Timestamp(value), unit)
-        yield base / f"{label}.parquet", rows[period == value]
-
-
-def _merged(
-    given: dict[Path, pd.DataFrame],
-    stored: dict[Path, pd.DataFrame],
-    keys: list[str],
-    *,
-    restated: bool,
-) -> Iterator[tuple[Path, pd.DataFrame]]:
-    """Give the files that have to be written and their rows: those that gain any, or all."""
-    for path in sorted({*given, *stored}):
-        old, part = stored.get(path), given.get(path)
-        if old is None or not len(old):
-            assert part is not None
-            yield path, ordered(part, keys)
-            continue
-        if part is not None and extends(part, old):
-            new: pd.DataFrame | None = part.iloc[len(old) :]
-        else:
-            new = None if part is None else part[~among(part, old, keys)]
-        if new is not None and len(new):
-            yield path, ordered(pd.concat([old, new]), keys)
-        elif restated:
-            yield path, ordered(old, keys)
-
-
 def _no_rows(config: MarketConfig) -> pd.DataFrame:
     """Return the form of a symbol's rows without any."""
     names = SURFACE_COLUMNS if config.modality == "surface" else ("timestamp", *PRICES)
@@ -353,6 +326,35 @@ def _without_quarantined(frame: pd.DataFrame, path: Path, symbol: str) -> pd.Dat
     keys = [key for key in KEYS["surface"] if key in frame.columns and key in bad.columns]
     bad = bad[keys].astype({key: frame[key].dtype for key in keys})
     return frame[~among(frame, bad, keys)]
+
+
+def _stored(paths: Paths, market: str, symbol: str) -> list[Path]:
+    found = symbol_files(paths, market, symbol)
+    if not found:
+        raise DataError(f"{market}/{symbol}: no bars are stored: run ingest first")
+    return found
+
+
+def _known(
+    files: list[Path], as_of: pd.Timestamp, config: MarketConfig
+) -> tuple[pd.DataFrame, dict[Path, int]]:
+    """Return the rows of files that a night knows, and their number by file."""
+    parts = [_read(path) for path in files]
+    frame = pd.concat(parts, ignore_index=True)
+    is_known = known_by(frame["timestamp"], as_of, config).to_numpy()
+    owns = np.split(is_known, np.cumsum([len(part) for part in parts])[:-1])
+    rows = {path: int(own.sum()) for path, own in zip(files, owns, strict=True)}
+    return frame if is_known.all() else frame[is_known], rows
+
+
+def _checked(frame: pd.DataFrame, name: str, config: MarketConfig) -> pd.DataFrame:
+    if config.modality == "surface":
+        return check_surfaces(frame, symbol=name)
+    return check_bars(frame, symbol=name)
+
+
+def _joined(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
+    return pd.concat([_read(path, columns) for path in files], ignore_index=True)
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

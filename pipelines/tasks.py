@@ -39,7 +39,7 @@ def begin(run_id: str, as_of: str | None, moment: dt.datetime) -> dict[str, Any]
         `as_of`, an ISO date, and `markets`.
     """
     wanted = as_of or str(moment.astimezone(dt.UTC).date())
-    opened = night.open_night(_home(), _params(), as_of=wanted)
+    opened = night.open_night(_home(), _params(), as_of=wanted, trains=True)
     claim.claim(opened.paths, run_id)
     found = str(opened.as_of.date())
     log.info("the night of %s in %s, source %s", found, opened.paths.home, opened.config.source)

@@ -14,7 +14,7 @@ EXPERIMENT = "atlas-tuning"
 
 
 def log_trial(paths: Paths, study: str, trial: Mapping[str, Any]) -> None:
-    """Log one ended trial: its settings, its losses on the way, its end.
+    """Log one ended trial: its settings, its losses on the way, its end, the bytes it saw.
 
     A trial that is there already, by study and number, is left as it is.
     """
@@ -29,7 +29,8 @@ def log_trial(paths: Paths, study: str, trial: Mapping[str, Any]) -> None:
     name = f"{study} trial {trial['number']}"
     if client.search_runs([experiment], f"attributes.run_name = '{name}'"):
         return
-    run = client.create_run(experiment, run_name=name, tags={"study": study, "end": trial["state"]})
+    tags = {"study": study, "end": trial["state"], "data_version": tracking.data_version(paths)}
+    run = client.create_run(experiment, run_name=name, tags=tags)
     now = run.info.start_time
     metrics = [
         Metric("loss_so_far", float(loss), now, int(step))

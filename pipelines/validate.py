@@ -27,6 +27,7 @@ from atlas.config import LIVE_SOURCES, ATLASConfig, MarketConfig
 from atlas.errors import DataError, GateError
 from pipelines import findings, store
 from pipelines.files import digest, write_json, write_parquet
+from pipelines.judged import Judged
 from pipelines.paths import Paths
 from pipelines.stamps import once
 from pipelines.suite import Mask, broken, rules_of
@@ -43,7 +44,18 @@ _FUTURE = "not_in_the_future"
 class _Outcome(NamedTuple):
     found: findings.Findings
     measured: findings.Measured
+
+
+class _Work(NamedTuple):
+    """One market's validation; `digests` are of its files, `future` holds keys past the clock."""
+
+    paths: Paths
+    settings: MarketConfig
+    as_of: pd.Timestamp
+    market: str
+    digests: dict[str, str]
     future: pd.DataFrame
+    is_live: bool
 
 
 def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) -> dict[str, Any]:
@@ -78,7 +90,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
         "live": is_live,
         "future": len(future),
     }
-    judged = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    work = _Work(paths, settings, as_of, market, digests, future, is_live)
     return once(
         paths,
         f"validate-{market}",
@@ -89,28 +101,21 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, market: str) 
             paths.sessions(market),
             paths.validation(market),
         ],
-        lambda: _validate(paths, settings, as_of, market, judged, future, is_live=is_live),
+        lambda: _validate(work),
     )
 
 
-def _validate(
-    paths: Paths,
-    settings: MarketConfig,
-    as_of: pd.Timestamp,
-    market: str,
-    judged: str,
-    future: pd.DataFrame,
-    *,
-    is_live: bool,
-) -> dict[str, Any]:
+def _validate(work: _Work) -> dict[str, Any]:
+    paths, settings, as_of, market = work.paths, work.settings, work.as_of, work.market
+    judged = hashlib.sha256(json.dumps(work.digests, sort_keys=True).encode()).hexdigest()
     before = read_verdict(paths, market)
     # until the new outcome stands there is none, so that a run that dies leaves no old pass behind
     paths.validation(market).unlink(missing_ok=True)
-    outcome = _judge(paths, settings, as_of, market, future)
+    outcome = _judge(work)
     found = outcome.found
     stale = {name: n for name, n in outcome.measured.behind.items() if n > settings.stale_sessions}
     fault = findings.fault(found, settings.bad_share, market)
-    if fault is None and is_live and len(stale) > findings.SOURCE_STALE * found.readable:
+    if fault is None and work.is_live and len(stale) > findings.SOURCE_STALE * found.readable:
         fault = _stale_fault(stale, settings, market)
     knows_more = before is not None and before.covers > as_of and before.store == judged
     summary: dict[str, Any] = {
@@ -120,13 +125,13 @@ def _validate(
         "covers": (before.covers if before and knows_more else as_of).isoformat(),
         "store": judged,
         "symbols": len(store.symbols(paths, market)),
-        **_summary(outcome, settings),
-        "stale": stale if is_live else {},
+        **_summary(outcome, work),
+        "stale": stale if work.is_live else {},
         "data_docs": str(paths.data_docs(str(as_of.date()), market).relative_to(paths.home)),
     }
     later = _later(paths, settings, as_of, market, before)
     bad = {name: mask for name, mask in found.broken.items() if name not in found.warned}
-    quarantine = _joined(findings.reasons(found.rows, bad), later, future)
+    quarantine = _joined(findings.reasons(found.rows, bad), later, work.future)
     write_parquet(paths.quarantine(market), quarantine)
     warned = {
         name: found.broken[name] & ~found.bad for name in found.broken if name in found.warned
@@ -140,26 +145,25 @@ def _validate(
     return summary
 
 
-def _judge(
-    paths: Paths,
-    settings: MarketConfig,
-    as_of: pd.Timestamp,
-    market: str,
-    future: pd.DataFrame,
-) -> _Outcome:
-    rows, unreadable = findings.read(paths, settings, as_of, market)
-    measured = findings.measured(rows, settings, as_of)
+def _judge(work: _Work) -> _Outcome:
+    paths, settings, market = work.paths, work.settings, work.market
+    read = findings.read(paths, settings, work.as_of, market)
+    rows = read.frame
+    measured = findings.measured(rows, settings, work.as_of)
     rules = rules_of(settings)
-    page = paths.data_docs(str(as_of.date()), market)
-    masks = broken(rows.assign(**measured.columns), rules, market, page)
+    page = paths.data_docs(str(work.as_of.date()), market)
+    judged = Judged(paths, market, settings, work.digests)
+    batch = rows.assign(**measured.columns)
+    masks = broken(batch, rules, market, page, judged.rows(read.files))
+    judged.record(read.files)
     warned = frozenset(rule.name for rule in rules if rule.warns)
     bad: Mask = np.logical_or.reduce([mask for name, mask in masks.items() if name not in warned])
-    readable = len(store.symbols(paths, market)) - len(unreadable)
-    found = findings.Findings(rows, masks, warned, bad, readable, unreadable)
-    return _Outcome(found, measured, future)
+    readable = len(store.symbols(paths, market)) - len(read.unreadable)
+    found = findings.Findings(rows, masks, warned, bad, readable, read.unreadable)
+    return _Outcome(found, measured)
 
 
-def _summary(outcome: _Outcome, settings: MarketConfig) -> dict[str, Any]:
+def _summary(outcome: _Outcome, work: _Work) -> dict[str, Any]:
     """Put what was found in numbers and names."""
     found, sessions = outcome.found, outcome.measured.sessions
     counts = {name: int(mask.sum()) for name, mask in found.broken.items()}
@@ -178,8 +182,8 @@ def _summary(outcome: _Outcome, settings: MarketConfig) -> dict[str, Any]:
         "missing_quotes": int(sessions["missing_quotes"].sum()),
         "short_sessions": int((sessions["missing"] > 0).sum()),
         "misfits": outcome.measured.misfits,
-        "future_rows": len(outcome.future),
-        "worst": findings.worst(found, settings),
+        "future_rows": len(work.future),
+        "worst": findings.worst(found, work.settings),
     }
 
 

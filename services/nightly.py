@@ -40,7 +40,7 @@ def nightly(
     Raises:
         AtlasError: the input is wrong, or Airflow cannot be started.
     """
-    night = open_night(home, params, source=source, folder=data, as_of=as_of)
+    night = open_night(home, params, source=source, folder=data, as_of=as_of, trains=True)
     began = time.monotonic()
     with control.interruptible(), _airflow(night, params, port, console) as client:
         run_id = f"nightly__{night.as_of.date()}__{_stamp()}"

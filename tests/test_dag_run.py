@@ -16,7 +16,7 @@ RUN = """
 import json, sys
 sys.path.insert(0, "dags")
 import pendulum
-from airflow.models import TaskInstance
+from airflow.models.asset import AssetEvent
 from airflow.utils.session import create_session
 from atlas_nightly import atlas_nightly
 
@@ -33,6 +33,8 @@ for _ in range(2):
             for name in ("snapshot", "register", "promote")
         },
     })
+with create_session() as session:
+    answers[0]["events"] = {e.asset.uri: e.extra for e in session.query(AssetEvent)}
 print("ANSWERS " + json.dumps(answers, default=str))
 """
 
@@ -86,6 +88,17 @@ def test_writes_the_table_and_the_registry(night: tuple[Path, list[dict[str, Any
     assert table
     assert (home / "var" / "mlflow" / "mlflow.db").is_file()
     assert not (home / "var" / "night.claim").exists()
+
+
+def test_the_asset_event_says_which_bytes_are_new(
+    night: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    """Consumers of atlas://bars get the data version that data.dvc records, and the night."""
+    home, (first, _) = night
+    event = next(extra for uri, extra in first["events"].items() if "bars" in uri)
+    version = first["results"]["snapshot"]["data_version"]
+    assert event == {"data_version": version, "as_of": "2026-11-20"}
+    assert f"md5: {version}" in (home / "data.dvc").read_text()
 
 
 def test_the_same_night_again_changes_nothing(

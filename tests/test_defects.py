@@ -6,8 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from atlas.errors import DataError
+from benchmarks import defects
 from benchmarks.defect_kinds import FILE_KINDS, KINDS
 from benchmarks.defects import caught, caught_files, clean, named
+from benchmarks.units import Results, resumed
 
 HANDFUL = (
     "high infinite",
@@ -47,6 +50,30 @@ def test_a_defect_is_named_wherever_it_is(
 def test_a_broken_file_is_named(name: str, tmp_path: Path, frames: dict[str, pd.DataFrame]) -> None:
     """An archive with such a file is refused, by the symbol's name."""
     assert len(caught_files(name, tmp_path, frames)) == 3
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    """A figure changed by hand, or results without a new page, are seen; all kinds are there."""
+    assert defects.PAGE.read_text(encoding="utf-8") == defects.page()
+    kept = list(Results("defects").read().get("units", {}))
+    assert kept == list(defects.units(Path("unused")))[: len(kept)]
+
+
+def test_a_killed_run_goes_on_with_the_kinds_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the results file is not measured again; other settings are refused."""
+    monkeypatch.setattr("benchmarks.units.RESULTS", tmp_path)
+    monkeypatch.setattr(defects, "clean", lambda market: clean(market, symbols=1))
+    name = "empty file"
+    work = {name: defects.units(tmp_path)[name]}
+    first = resumed("defects", "c", 7, {"places": 1}, work)
+    assert first["units"][name]["caught"] == 1
+    lacking = {name: lambda: pytest.fail("measured again"), "other": lambda: {"caught": 3}}
+    again = resumed("defects", "c", 7, {"places": 1}, lacking)
+    assert again["units"] == {**first["units"], "other": {"caught": 3}}
+    with pytest.raises(DataError, match="expected settings"):
+        resumed("defects", "c", 7, {"places": 2}, {})
 
 
 def test_the_known_anomalies_hold_no_prices() -> None:

@@ -71,13 +71,18 @@ def run(home: Path, archive: Path, as_of: pd.Timestamp = END) -> dict[str, objec
     return ingest.run(Paths(home), CONFIG, as_of=as_of, market="ticks", folder=archive)
 
 
+def contents_of_one_run(home: Path, archive: Path) -> dict[str, str]:
+    run(home, archive)
+    return contents(home)
+
+
 def contents(home: Path) -> dict[str, str]:
     data = home / "data"
     return {str(p.relative_to(data)): digest(p) for p in data.rglob("*") if p.is_file()}
 
 
 def test_a_second_run_changes_no_byte(tmp_path: Path, archive: Path) -> None:
-    """It is skipped by its stamp; without the stamp it reads all again and still adds nothing."""
+    """It is skipped by its stamp; without that, and what it knows of files, it reads all again."""
     home = tmp_path / "home"
     first = run(home, archive)
     before = contents(home)
@@ -91,9 +96,35 @@ def test_a_second_run_changes_no_byte(tmp_path: Path, archive: Path) -> None:
     nothing = {"bars_added": 0, "bytes_written": 0}
     assert again == {**first, **nothing, "skipped": True}
     (home / "var" / "stamps" / "ingest-ticks.json").unlink()
+    (home / "var" / "contents" / "ticks.json").unlink()
     read = {"bytes_read": first["bytes_written"]}
     assert run(home, archive) == {**first, **nothing, **read, "skipped": False}
     assert contents(home) == before
+
+
+def test_a_night_reads_only_the_files_it_touches(tmp_path: Path) -> None:
+    """A minute more in a third month: that month is read nowhere and written, the others neither.
+
+    A stored file that somebody changed meanwhile is read, and what it lost comes back.
+    """
+    folder, home = tmp_path / "archive", tmp_path / "home"
+    (folder / "ticks").mkdir(parents=True)
+    times = pd.date_range("2026-01-01", "2026-03-01", freq="1min", tz="UTC", inclusive="left")
+    frame = pd.DataFrame({"timestamp": times, "open": 9.0, "high": 9.0, "low": 9.0, "close": 9.0})
+    path = folder / "ticks" / "AAA.parquet"
+    frame.iloc[:-1].to_parquet(path, index=False)
+    run(home, folder)
+    frame.to_parquet(path, index=False)
+    found = run(home, folder)
+    months = sorted((home / "data" / "bars" / "ticks" / "AAA").iterdir())
+    assert found["bars_added"] == 1
+    assert found["bytes_read"] == 0
+    assert found["bytes_written"] == months[1].stat().st_size
+    assert contents(home) == contents_of_one_run(tmp_path / "once", folder)
+    pd.read_parquet(months[0]).iloc[1:].to_parquet(months[0], index=False)
+    size = months[0].stat().st_size
+    assert run(home, folder)["bytes_read"] == size
+    assert len(pd.read_parquet(months[0])) == 31 * 1440
 
 
 def test_nights_append_and_a_past_one_leaves_later_bars(tmp_path: Path, archive: Path) -> None:

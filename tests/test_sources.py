@@ -202,7 +202,7 @@ def test_too_many_broken_rows_are_refused_before_a_night(archive: Path) -> None:
 
 def test_a_file_that_is_mostly_broken_is_refused_whatever_its_share(archive: Path) -> None:
     """One such file among many good ones is wrong input, not a few bad rows."""
-    bars(1000).to_parquet(archive / "daily" / "AAA.parquet", index=False)
+    bars(200).to_parquet(archive / "daily" / "AAA.parquet", index=False)
     frame = bars(4)
     frame.loc[:1, "high"] = frame["low"]
     frame.to_csv(archive / "daily" / "B.B.csv", index=False)
@@ -271,3 +271,34 @@ def test_params_choose_the_source(tmp_path: Path) -> None:
     assert isinstance(source_for(CONFIG, "daily", tmp_path), FilesSource)
     with pytest.raises(ConfigError, match="the source 'files' needs a folder"):
         source_for(CONFIG, "daily", None)
+
+
+def test_a_bar_of_the_future_moves_no_night(
+    archive: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told of by symbol and time; the archive ends at its last bar that has been."""
+    frame = bars(100)
+    frame.loc[99, "timestamp"] = pd.Timestamp("2099-01-05", tz="UTC")
+    for name in ("AAA.parquet", "B.B.csv"):
+        (archive / "daily" / name).unlink()
+    for path, write in (("AAA.parquet", frame.to_parquet), ("AAA.csv", frame.to_csv)):
+        write(archive / "daily" / path, index=False)
+        source = FilesSource(archive, CONFIG)
+        assert source.as_of("daily") == pd.Timestamp("2026-04-14", tz="UTC")
+        assert source.fetch("daily", "AAA", as_of=source.as_of("daily")).shape[0] == 99
+        check_rows(archive, CONFIG)
+        assert "daily/AAA: 1 rows are later than the clock, first 2099-01-05" in caplog.text
+        (archive / "daily" / path).unlink()
+        caplog.clear()
+
+
+def test_an_archive_of_the_future_is_refused(archive: Path) -> None:
+    """Half a file of such rows is no slip of the pen; nothing else is no archive."""
+    frame = bars(4)
+    frame["timestamp"] += pd.Timedelta(days=365 * 60)
+    frame.to_parquet(archive / "daily" / "AAA.parquet", index=False)
+    with pytest.raises(GateError, match="daily/AAA: 4 of 4 rows"):
+        check_rows(archive, CONFIG)
+    (archive / "daily" / "B.B.csv").unlink()
+    with pytest.raises(DataError, match="daily: every row is later than the clock"):
+        FilesSource(archive, CONFIG).as_of("daily")

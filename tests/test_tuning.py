@@ -173,6 +173,7 @@ def test_the_stage_tunes_and_the_next_training_uses_what_it_found(
         for name, own in config.markets.items()
     }
     config = config.model_copy(update={"markets": markets})
+    paths.data_dvc.write_text("outs:\n- md5: 0123abcd.dir\n  path: data\n")
     tune.run(paths, config, as_of=NIGHT, trials=1)
     summary = tune.run(paths, config, as_of=NIGHT, trials=2)
     trials = json.loads((paths.tuning / "trials" / f"{summary['id']}.json").read_text())
@@ -183,7 +184,7 @@ def test_the_stage_tunes_and_the_next_training_uses_what_it_found(
     client = open_registry(paths)
     experiment = client.get_experiment_by_name(tune.trial_runs.EXPERIMENT)
     runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 2
+    assert [run.data.tags["data_version"] for run in runs] == ["0123abcd.dir"] * 2
     assert {run.data.metrics["loss"] for run in runs} == {trial["loss"] for trial in trials}
     train.run(paths, config.model_copy(update={"tuning": "latest"}), as_of=NIGHT, variant="cnn")
     card = json.loads((paths.model("cnn") / "config.json").read_text())

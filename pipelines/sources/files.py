@@ -54,6 +54,7 @@ class FilesSource:
         """Hold an archive's folder; it is listed once, when a market is first asked for."""
         self.folder = folder
         self.config = config
+        self.now = pd.Timestamp.now("UTC")
         self._listed: dict[str, dict[str, Path]] = {}
         self._last: tuple[Path, pd.DataFrame] | None = None  # read, checked, then fetched
 
@@ -83,7 +84,8 @@ class FilesSource:
     def check_rows(self, market: str) -> None:
         """Read every row of a market and refuse what is wrong input rather than a few bad rows.
 
-        Counted are the rows that validation would quarantine (`atlas.row_rules`).
+        Counted are the rows that validation would quarantine (`atlas.row_rules`), and those later
+        than the clock, which are told of here, as no night knows them.
 
         Raises:
             DataError: a file's rows cannot be read.
@@ -94,7 +96,13 @@ class FilesSource:
         total, bad, example = 0, 0, ""
         for symbol, path in self.files(market).items():
             rows = self._read(path, f"{market}/{symbol}", settings)
-            broken = _broken(rows, settings)
+            late = rows["timestamp"] > self.now
+            if late.any():
+                log.warning(
+                    "%s/%s: %d rows are later than the clock, first %s: no night has them; mend %s",
+                    *(market, symbol, late.sum(), rows["timestamp"][late].iloc[0], path),
+                )
+            broken = _broken(rows, settings) | late.to_numpy()
             own = int(broken.sum())
             if own and not example:
                 example = f"{symbol} at {rows['timestamp'][broken].iloc[0]}"
@@ -129,17 +137,29 @@ class FilesSource:
         return rows.reset_index(drop=True) if wanted.all() else rows[wanted].reset_index(drop=True)
 
     def as_of(self, market: str) -> pd.Timestamp:
-        """Return the first night that knows the market's last bar.
+        """Return the first night that knows the market's last bar that is not of the future.
 
         Raises:
-            DataError: the market has no files.
+            DataError: the market has no files, or no row that is not later than the clock.
         """
         found = self.files(market)
         if not found:
             raise DataError(f"{self.folder / market}: expected files of this market, found none")
         config = self._market(market)
-        last = max(_last(path, f"{market}/{name}", config) for name, path in found.items())
-        return night_of(last, config)
+        ends = [_last(path, f"{market}/{name}", config, self.now) for name, path in found.items()]
+        known = [end for end in ends if end is not None]
+        if not known:
+            raise DataError(
+                f"{self.folder / market}: every row is later than the clock, "
+                f"{self.now:%Y-%m-%d %H:%M} UTC: mend their timestamps"
+            )
+        return night_of(max(known), config)
+
+    def times(self, market: str, symbol: str) -> "pd.Series[pd.Timestamp]":
+        """Return the timestamps of a symbol's rows that are not later than the clock."""
+        config, name = self._market(market), f"{market}/{symbol}"
+        times = _times(self.files(market)[symbol], name, config)
+        return times[times <= self.now]
 
     def digest(self, market: str) -> str:
         """Return a digest over folder, names, sizes and times of the market's files."""
@@ -292,13 +312,21 @@ def _rows(path: Path, name: str, config: MarketConfig) -> pd.DataFrame:
     return check_bars(raw, symbol=name).reset_index()
 
 
-def _last(path: Path, name: str, config: MarketConfig) -> pd.Timestamp:
-    """Return a file's newest timestamp, from its footer where that has it."""
-    error = _ERROR[config.modality]
+def _last(path: Path, name: str, config: MarketConfig, now: pd.Timestamp) -> pd.Timestamp | None:
+    """Return a file's newest timestamp up to `now`, from its footer where that tells; else None."""
     frame = None if path.suffix.lower() == ".csv" else _newest(path, name)
-    if frame is None:
-        frame = _read(path, name, ("timestamp",))
-    return pd.DatetimeIndex(utc_timestamps(frame, name, error)).max()
+    if frame is not None:
+        last = utc_timestamps(frame, name, _ERROR[config.modality]).max()
+        if last <= now:
+            return pd.Timestamp(last)
+    times = _times(path, name, config)
+    times = times[times <= now]
+    return pd.Timestamp(times.max()) if len(times) else None
+
+
+def _times(path: Path, name: str, config: MarketConfig) -> "pd.Series[pd.Timestamp]":
+    frame = _read(path, name, ("timestamp",))
+    return utc_timestamps(frame, name, _ERROR[config.modality])
 
 
 def _newest(path: Path, name: str) -> pd.DataFrame | None:
