@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -211,15 +211,16 @@ def page() -> str:
     return f"{before}{MARK}\n\n{text(found)}\n\n{END}{after}"
 
 
-def main() -> None:
-    """Measure the kinds that the results lack; write the page."""
+def main(
+    minutes: Annotated[float, typer.Option(help="after which no further kind is begun")] = 600.0,
+) -> None:
+    """Measure the kinds that the results lack; write the page once there are all."""
     logging.getLogger("pipelines").setLevel(logging.ERROR)
     settings = {"places": PLACES, "night": str(NIGHT.date()), "sessions": SESSIONS, "seed": SEED}
     with tempfile.TemporaryDirectory() as folder:
-        found = resumed(
-            "defects", "python -m benchmarks.defects", SEED, settings, units(Path(folder))
-        )
-    typer.echo(text(found))
+        work = units(Path(folder))
+        found = resumed("defects", "python -m benchmarks.defects", SEED, settings, work, minutes)
+    typer.echo(text(found) if OVERLAP in found["units"] else f"{len(found['units'])} are measured")
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -67,13 +67,13 @@ def test_a_killed_run_goes_on_with_the_kinds_it_lacks(
     monkeypatch.setattr(defects, "clean", lambda market: clean(market, symbols=1))
     name = "empty file"
     work = {name: defects.units(tmp_path)[name]}
-    first = resumed("defects", "c", 7, {"places": 1}, work)
+    first = resumed("defects", "c", 7, {"places": 1}, work, 1.0)
     assert first["units"][name]["caught"] == 1
     lacking = {name: lambda: pytest.fail("measured again"), "other": lambda: {"caught": 3}}
-    again = resumed("defects", "c", 7, {"places": 1}, lacking)
+    again = resumed("defects", "c", 7, {"places": 1}, lacking, 1.0)
     assert again["units"] == {**first["units"], "other": {"caught": 3}}
     with pytest.raises(DataError, match="expected settings"):
-        resumed("defects", "c", 7, {"places": 2}, {})
+        resumed("defects", "c", 7, {"places": 2}, {}, 1.0)
 
 
 def test_the_known_anomalies_hold_no_prices() -> None:
