@@ -10,7 +10,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -59,6 +59,7 @@ def make_store(home: Path, sizes: dict[str, Size], seed: int = 0) -> Paths:
     _table(paths, list(sizes))
     write_json(paths.night, {"as_of": str(AS_OF.date())})
     _registry(paths)
+    _watched(paths, list(sizes))
     _trial(paths, base[base["market"] == next(iter(sizes))], generator)
     return paths
 
@@ -204,6 +205,38 @@ def _version(paths: Paths, connection: sqlite3.Connection, number: int, alias: s
     figures = {"rival": "the base rate", "difference": -0.01}
     figures |= {"difference_low": -0.02, "difference_high": -0.005}
     write_json(folder / "promotion.json", json.loads(json.dumps({"figures": figures})))
+
+
+def _watched(paths: Paths, markets: list[str]) -> None:
+    """Write two days of the watch in the form that docs/monitoring.md gives: one alarm of drift."""
+    history = []
+    for back in (1, 0):
+        day = str((AS_OF - pd.Timedelta(days=back)).date())
+        checks = [_check("night", "", "days_old", back, 4.0)]
+        for k, market in enumerate(markets):
+            checks.append(_check("freshness", market, "sessions_behind", 0.0, 3.0))
+            values = {"vol30": 0.4 if k == 0 else 0.1, "hurst": 0.05, "rule": 0.01}
+            checks += [_check("drift", market, n, value, 0.3) for n, value in values.items()]
+            checks.append(_check("gate", market, "places", np.nan, np.nan))
+        alarms = [row for row in checks if row["alarm"]]
+        champion = {"version": "2", "as_of": "2026-11-19"}
+        document = {"format": 1, "as_of": day, "champion": champion, "markets": {}}
+        write_json(
+            paths.artifacts / "monitor" / f"{day}.json",
+            {**document, "alarms": alarms, "checks": checks},
+        )
+        history.append(pd.DataFrame(checks).drop(columns="line").assign(as_of=day))
+    write_parquet(paths.artifacts / "monitor" / "history.parquet", pd.concat(history))
+
+
+def _check(kind: str, market: str, name: str, value: float, limit: float) -> dict[str, Any]:
+    judged, alarm = bool(np.isfinite(value)), value > limit
+    line = f"{market}: {name} is no longer distributed as in training" if alarm else ""
+    numbers = (value, limit / 5, limit)
+    known = [float(one) if np.isfinite(one) else None for one in numbers]
+    found = dict(zip(("value", "usual", "limit"), known, strict=True))
+    words = {"kind": kind, "market": market, "name": name, "line": line if judged else "too few"}
+    return {**words, **found, "alarm": bool(alarm), "judged": judged}
 
 
 def _trial(paths: Paths, scored: pd.DataFrame, generator: np.random.Generator) -> None:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import AtlasError, DataError
-from dashboard import evidence, figures, promotions, shadow, trials
+from dashboard import evidence, figures, monitoring, promotions, shadow, trials
 from dashboard.gates import gate_shares, loads
 from dashboard.reading import FORM_ERRORS, UNEXPECTED
 from dashboard.registry import read_registry
@@ -219,6 +219,33 @@ def shadowed(request: Request) -> Response:
             "champion whose outcome became known later; their number is small, so they scatter."
         )
         return evidence.shadow_figure(log), text
+
+    return answer(work, refused=200)
+
+
+@router.get("/drift", name="chart_drift")
+def drifted(request: Request) -> Response:
+    """How far fingerprints and gate are from what the champion was trained on."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        watch = monitoring.newest(view.paths)
+        found = monitoring.drift(watch)
+        alarms = sum(one.alarm for one in (*watch.of("drift"), *watch.of("gate")))
+        text = f"{watch.as_of}: {counted(alarms, 'alarm')} of drift. A dot: not judged."
+        return figures.drift_figure(found), text
+
+    return answer(work, refused=200)
+
+
+@router.get("/watched", name="chart_watched")
+def watched(request: Request) -> Response:
+    """The number of alarms, day by day."""
+    view: View = request.app.state.view
+
+    def work() -> Made:
+        found = monitoring.days(view.paths)
+        return figures.watched_figure(found), f"{counted(len(found), 'day')} watched."
 
     return answer(work, refused=200)
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dashboard.experts import color
 from dashboard.gates import Loads
+from dashboard.monitoring import Check, Drift
 from dashboard.series import Shares, iso, last_values
 from dashboard.symbols import Window
 
@@ -22,12 +23,14 @@ __all__ = [
     "Figure",
     "answers_figure",
     "candle_figure",
+    "drift_figure",
     "fingerprint_figure",
     "floats",
     "gate_figure",
     "image_figure",
     "level",
     "load_figure",
+    "watched_figure",
 ]
 
 Figure = dict[str, Any]
@@ -110,6 +113,40 @@ def load_figure(found: Loads) -> Figure:
             "margin": {"l": 112, "b": 84},
         },
     }
+
+
+def drift_figure(found: Drift) -> Figure:
+    """Draw how far each market and column is on the way to an alarm, in per cent."""
+    text = [["·" if v is None else f"{100 * v:.0f}" for v in row] for row in found.shares]
+    said = [["not judged" if c is None else _judged(c) for c in row] for row in found.checks]
+    heat = load_figure(Loads(found.markets, found.columns, np.zeros((0, 0))))
+    trace = heat["data"][0] | {
+        "z": found.shares,
+        "text": text,
+        "customdata": said,
+        "hovertemplate": "%{y}<br>%{x}: %{customdata}<extra></extra>",
+    }
+    return {**heat, "data": [trace]}
+
+
+def watched_figure(days: pd.DataFrame) -> Figure:
+    """Draw the number of alarms of each day of the watch."""
+    trace = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": list(days["as_of"]),
+        "y": floats(days["alarm"]),
+        "line": {"color": "role:down", "width": 2},
+        "hovertemplate": "%{x}<br>%{y} alarms<extra></extra>",
+    }
+    layout = {"xaxis": {"type": "date"}, "yaxis": {"title": "alarms", "rangemode": "tozero"}}
+    return {"data": [trace], "layout": layout}
+
+
+def _judged(check: Check) -> str:
+    if not check.judged:
+        return f"not judged: {html.escape(check.line)}"
+    return f"{check.value:.3g}, usual {check.usual:.3g}, alarm above {check.limit:.3g}"
 
 
 def candle_figure(window: Window) -> Figure:

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from fastapi.templating import Jinja2Templates
 
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
-from dashboard import gates, promotions, scores, symbols
+from dashboard import gates, monitoring, promotions, scores, symbols
 from dashboard.assets import address
 from dashboard.experts import color, experts
 from dashboard.links import find_links
@@ -73,6 +73,7 @@ def overview_panels(view: View) -> dict[str, Any]:
         "registry": registry,
         "night": attempt(last_night, view.paths, view.config),
         "decided": attempt(promotions.events, registry.value) if registry.value else Panel([], ""),
+        "watch": attempt(monitoring.newest, view.paths),
         "table": table,
         "lines": lines,
         "span": _span([one.score for one in lines.value or [] if one.score]),
@@ -101,7 +102,8 @@ def gate(
         symbols=view.symbols(chosen.market),
         gates=gates.GATES,
         alarms=attempt(gates.alarms, view.paths, variant, markets),
-        words=("gate", "expert", "load", "dead expert", "gate drift"),
+        watch=attempt(monitoring.newest, view.paths),
+        words=("gate", "expert", "load", "dead expert", "gate drift", "fingerprint drift"),
     )
 
 
@@ -193,6 +195,23 @@ def shadow(request: Request, night: str = "", market: str = "") -> Response:
         rows=attempt(live_rows, log.value, night, chosen) if log.value else log,
         most=_MOST,
         words=("shadow log", "champion", "challenger", "live", "log-loss", "abstain"),
+    )
+
+
+@router.get("/monitor")
+def monitor(request: Request) -> Response:
+    """What the daily watch found."""
+    view: View = request.app.state.view
+    watch = attempt(monitoring.newest, view.paths)
+    night = attempt(last_night, view.paths, view.config)
+    return page(
+        request,
+        "monitor",
+        watch=watch,
+        past=attempt(monitoring.days, view.paths),
+        is_behind=bool(watch.value and night.value and watch.value.as_of < night.value.as_of),
+        kinds=monitoring.KINDS,
+        words=("alarm", "fingerprint", "fingerprint drift", "gate drift", "edge", "not judged"),
     )
 
 

@@ -24,6 +24,11 @@ WORDS: dict[str, str] = {
     " window are asked.",
     "dead expert": "An expert that the gate asks in less than half a per cent of its windows.",
     "gate drift": "The gate now asks other experts than it did when the model was chosen.",
+    "fingerprint drift": "A market's statistics are no longer distributed as in the champion's"
+    " training data: a change of the market, or of the data.",
+    "alarm": "A number beyond the limit that was measured for it on quiet days.",
+    "edge": "The base rate's log-loss less the model's: what the model knows.",
+    "not judged": "Too little data to tell a change from ordinary ups and downs.",
     "e-value": "Evidence against the champion that may be looked at every night. At 20 the"
     " challenger takes over; a mistake then has at most 5 % chance.",
     "session": "One trading day of a market's calendar.",

@@ -23,7 +23,7 @@ from dashboard.experts import experts
 from dashboard.view import View
 from pipelines.paths import PROJECT, Paths
 
-PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions", "/shadow")
+PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions", "/shadow", "/monitor")
 CHARTS = (
     "/charts/gate?market=equity_daily",
     "/charts/gate?market=equity_daily&gate=rule",
@@ -38,6 +38,8 @@ CHARTS = (
     "/charts/decisions",
     "/charts/trial",
     "/charts/shadow",
+    "/charts/drift",
+    "/charts/watched",
 )
 TOKEN = "-".join(["a", "token", "of", "this", "test", "alone"])
 
@@ -115,7 +117,7 @@ def test_an_empty_home_says_so_on_every_page(path: str, tmp_path: Path) -> None:
     answer = client(Paths(tmp_path)).get(path)
     assert answer.status_code in (200, 400)
     text = answer.text
-    assert "make nightly" in text or "No " in text
+    assert any(said in text for said in ("make nightly", "No ", "-m pipelines monitor"))
     assert not list(tmp_path.rglob("*"))
 
 

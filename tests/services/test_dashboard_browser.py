@@ -1,10 +1,15 @@
-"""The dashboard in headless Chromium, over a home that a real night made.
+"""The dashboard in headless Chromium, over a home that real nights made.
+
+The second night's candidate stands against the first night's champion, so that there is a pair in
+trial. axe-core (npm, MPL-2.0, see axe/) judges every page.
 
 Debian's `chromium` is driven by Playwright; without it the tests are skipped by name, in CI they
 fail. Screenshots go to the folder that ATLAS_SCREENSHOTS names, or stay with pytest's temporary
 files.
 """
 
+import gzip
+import hashlib
 import os
 import subprocess
 import sys
@@ -24,7 +29,18 @@ pytestmark = [
         reason=f"{CHROMIUM} is missing: apt-get install chromium",
     ),
 ]
-PAGES = ("/", "/gate", "/symbol?market=equity_daily", "/benchmark", "/promotions")
+PAGES = (
+    *("/", "/gate", "/symbol?market=equity_daily", "/symbol?market=options_skew", "/benchmark"),
+    *("/promotions", "/shadow", "/monitor", "/nowhere"),
+)
+NIGHTS = ("2026-11-20", "2026-11-21")
+EASY = {"confidence: 0.95": "confidence: 0.6"}  # so that so small a night has a champion
+AXE = Path(__file__).parent / "axe" / "axe.min.js.gz"
+AXE_4_14_1 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
+RUN_AXE = """axe.run(document, { resultTypes: ["violations"] }).then((found) => found.violations
+  .filter((one) => ["serious", "critical"].includes(one.impact))
+  .map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 200)}`))"""
+MEMORY_MIB = 500
 VIEWS = [(width, theme) for width in (1280, 390) for theme in ("light", "dark")]
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 
@@ -32,12 +48,23 @@ CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("night")
-    params = ["--params", str(PROJECT / "tests" / "params_tiny.yaml")]
-    command = [sys.executable, "-m", "pipelines", "all", "--home", str(home), *params]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    with serving(home, *params) as (found, _):
+    text = (PROJECT / "tests" / "params_tiny.yaml").read_text(encoding="utf-8")
+    for plain, easy in EASY.items():
+        assert plain in text
+        text = text.replace(plain, easy)
+    params = tmp_path_factory.mktemp("params") / "params.yaml"
+    params.write_text(text, encoding="utf-8")
+    options = ["--home", str(home), "--params", str(params)]
+    steps = [["all", "--as-of", night] for night in NIGHTS]
+    for step in steps:
+        command = [sys.executable, "-m", "pipelines", *step, *options]
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    with serving(home, "--params", str(params)) as (found, process):
         yield found
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        assert int(peak.split()[1]) / 1024 <= MEMORY_MIB
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +88,12 @@ def test_pages_load_draw_and_can_be_read(
     folder = Path(os.environ.get("ATLAS_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    checker = gzip.decompress(AXE.read_bytes())
+    assert hashlib.sha256(checker).hexdigest() == AXE_4_14_1
     for path in PAGES:
         page, said = opened(context, address + path)
+        if path == "/nowhere":
+            said = [one for one in said if "404" not in one]
         boxes = page.query_selector_all(".plot")
         assert [box.get_attribute("data-state") for box in boxes] == ["drawn"] * len(boxes), path
         assert all(page.evaluate("(box) => box.data.length > 0", box) for box in boxes)
@@ -70,6 +101,8 @@ def test_pages_load_draw_and_can_be_read(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         assert page.evaluate("window.shifted") < 0.1, path
         assert page.evaluate(CONTRAST) == [], path
+        page.evaluate(checker.decode("utf-8"))
+        assert page.evaluate(RUN_AXE) == [], path
         name = path.strip("/").split("?")[0] or "overview"
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
@@ -110,8 +143,52 @@ def test_the_keyboard_reaches_everything_in_order(address: str, browser: Any) ->
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", seen[-1]
     assert seen[0] == "Skip to the content"
-    assert seen[2:7] == ["Overview", "Gate", "Symbol", "Benchmark", "Promotions"]
+    assert seen[2:9] == [
+        *("Overview", "Gate", "Symbol", "Benchmark", "Promotions", "Shadow log", "Monitor")
+    ]
     assert "symbol" in seen
+    page.close()
+
+
+def test_filters_and_details_are_used_by_keyboard_alone(address: str, browser: Any) -> None:
+    """Enter on the skip link leads past the navigation; Enter in a field asks; Space opens."""
+    page, _ = opened(browser, f"{address}/symbol?market=equity_daily")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "market"
+    page.focus("input[name=symbol]")
+    wanted = page.evaluate("document.querySelector('#symbols option:nth-child(2)').value")
+    page.fill("input[name=symbol]", wanted)
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    assert f"symbol={wanted}" in page.url
+    page.focus("details summary")
+    page.keyboard.press("Space")
+    assert page.evaluate("document.querySelector('details').open")
+    page.close()
+
+
+def test_the_pair_in_trial_is_drawn(address: str, browser: Any) -> None:
+    """The e-process of the real pair has a point for each session, and the log both versions."""
+    page, _ = opened(browser, f"{address}/promotions")
+    line = page.evaluate("document.querySelector('.plot[data-src*=trial]').data[0]")
+    assert len(line["x"]) >= 1
+    assert all(value > 0 for value in line["y"])
+    page.goto(f"{address}/shadow")
+    told = page.inner_text(".nights")
+    assert "champion" in told
+    assert "challenger" in told
+    page.close()
+
+
+def test_figures_stand_before_the_large_script(address: str, browser: Any) -> None:
+    """Without Plotly's script every figure is there as a sketch, with its words."""
+    page = browser.new_page()
+    page.route("**/plotly*", lambda route: route.abort())
+    page.goto(f"{address}/gate", wait_until="domcontentloaded")
+    page.wait_for_selector(".plot[data-state=sketched] svg path", timeout=30_000)
+    assert page.inner_text(".summary")
     page.close()
 
 
