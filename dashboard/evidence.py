@@ -157,7 +157,13 @@ def trial_figure(found: Trial) -> Figure:
     layout: Figure = {
         "xaxis": {"type": "date", "anchor": "y"},
         "yaxis": {"title": "loss, mean", "domain": [0, 0.36], "nticks": 4},
-        "yaxis2": {"title": "e-value", "type": "log", "dtick": 1, "range": reach, "domain": [0.46, 1]},
+        "yaxis2": {
+            "title": "e-value",
+            "type": "log",
+            "dtick": 1,
+            "range": reach,
+            "domain": [0.46, 1],
+        },
         "shapes": [level(0), {**level(1), "yref": "y2"}, proof | {"line": _PROVEN}],
         "annotations": [_note(f"proven at {found.needed:g}", math.log10(found.needed))],
     }

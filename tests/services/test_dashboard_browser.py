@@ -1,7 +1,7 @@
 """The dashboard in headless Chromium, over a home that real nights made.
 
 The second night's candidate stands against the first night's champion, so that there is a pair in
-trial. axe-core (npm, MPL-2.0, see axe/) judges every page.
+trial; the watch has looked once. axe-core (npm, MPL-2.0, see axe/) judges every page.
 
 Debian's `chromium` is driven by Playwright; without it the tests are skipped by name, in CI they
 fail. Screenshots go to the folder that ATLAS_SCREENSHOTS names, or stay with pytest's temporary
@@ -55,7 +55,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     params = tmp_path_factory.mktemp("params") / "params.yaml"
     params.write_text(text, encoding="utf-8")
     options = ["--home", str(home), "--params", str(params)]
-    steps = [["all", "--as-of", night] for night in NIGHTS]
+    steps = [*(["all", "--as-of", night] for night in NIGHTS), ["monitor"]]
     for step in steps:
         command = [sys.executable, "-m", "pipelines", *step, *options]
         done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
