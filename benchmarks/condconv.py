@@ -45,8 +45,8 @@ _TITLES = {
 _HEAD = """# Dictionary, CondConv, whole networks
 
 The seed's open question: should experts own kernels, and is CondConv more memory-efficient than
-discrete experts? Written by `{command}` from `benchmarks/results/condconv.json` (commit
-`{commit}`, one thread); nobody typed a figure here.
+discrete experts? Written by `{command}`
+from `benchmarks/results/condconv.json` (commit `{commit}`, one thread); nobody typed a figure here.
 
 - **dictionary** (the default): the kernels are shared, an expert owns a row of scales and shifts.
 - **`moe.bank: expert`**: an expert owns every kernel; all answer, and the answers are mixed.
@@ -95,9 +95,9 @@ def page() -> str:
         )
         parts += [text, _scores(units, seeds), "", *_answer(units, seeds), ""]
     missing = [name for name in ("sizes", "latency") if name not in units]
-    missing += [f"lift and gain of seed {seed}" for seed in SEEDS if seed not in seeds]
+    missing += [f"lift and gain with seed {seed}" for seed in SEEDS if seed not in seeds]
     if missing:
-        parts += [f"Not measured yet: {', '.join(missing)}. The command goes on from here.", ""]
+        parts += [f"Not measured yet: {', '.join(missing)}.", "The command goes on from here.", ""]
     return "\n".join(parts)
 
 

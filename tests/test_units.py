@@ -92,5 +92,5 @@ def test_pages_show_what_is_there_and_name_what_is_not(seeds: tuple[int, ...]) -
     assert "| entropy | yes | 0.7" in balance.page()
     text = condconv.page()
     assert "lift +0.1" in text or "lift +0.090" in text  # .8 against .70, .71, .72
-    assert ("lift and gain of seed 2" in text) != complete
+    assert ("lift and gain with seed 2" in text) != complete
     assert "Not measured yet: sizes, latency" in text
