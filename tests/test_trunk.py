@@ -6,7 +6,7 @@ import torch
 
 from atlas.charts import render, render_series
 from atlas.experts import ChartKernels, Dictionary, SurfaceKernels
-from atlas.kernels.registry import templates_of
+from atlas.kernels.registry import TEMPLATES, templates_of
 from atlas.kernels.templates import (
     detector,
     diagonal,
@@ -128,6 +128,32 @@ def test_a_pattern_drawn_into_a_chart_moves_its_kernel_most(
     family, sds = loudness.loudest(line)
     assert family == shape.__name__  # type: ignore[attr-defined]
     assert sds > 4
+
+
+@pytest.mark.parametrize("name", [row.name for row in templates_of("chart", blocks=False)])
+def test_a_chart_layer_is_its_function(name: str) -> None:
+    """A response is three times the correlation of template and patch, ending at its column."""
+    plane = torch.randn(1, 1, 8, 16, generator=torch.Generator().manual_seed(3))
+    kernels = ChartKernels()
+    weights = detector(TEMPLATES[name].weights())
+    rows, columns = weights.shape
+    top = 4 - rows // 2  # centered on row 4
+    patch = plane[0, 0, top : top + rows, 16 - columns :].double().numpy()
+    answer = kernels(plane)[0, kernels.names.index(name), 4, -1].item()
+    assert answer == pytest.approx(3 * (weights * patch).sum(), abs=1e-5)
+
+
+@pytest.mark.parametrize("place", ["chart", "laplacian", "smile"])
+def test_gradients_reach_every_tap_of_charts_and_surfaces(place: str) -> None:
+    """Training moves each 2-D and 3-D kernel on its own taps, and on no other."""
+    surface = SurfaceKernels()
+    bank = ChartKernels() if place == "chart" else surface.get_submodule(place)
+    random = torch.Generator().manual_seed(4)
+    if place == "chart":
+        bank(torch.randn(4, 1, 8, 16, generator=random)).square().sum().backward()
+    else:
+        surface(torch.randn(2, 3, 9, 8, generator=random)).square().sum().backward()
+    assert torch.equal(bank.weight.grad != 0, bank.mask.bool())
 
 
 def test_surface_kernels_are_their_functions() -> None:
