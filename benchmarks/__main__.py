@@ -9,7 +9,7 @@ import typer
 
 from benchmarks.harness import Report, metadata
 
-NAMES = ("fingerprint", "chart", "latency", "ingest", "size", "training")
+NAMES = ("fingerprint", "chart", "latency", "ingest", "scale", "size", "training")
 SEED = 7
 
 

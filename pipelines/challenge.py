@@ -99,11 +99,11 @@ def frames(
         as_of: the night; no bar known after it is handed over.
     """
     parts = []
-    for market, symbol in rows[["market", "symbol"]].drop_duplicates().itertuples(index=False):
-        own = rows[(rows["market"] == market) & (rows["symbol"] == symbol)]
+    asked = rows.groupby(["market", "symbol"], sort=False)["timestamp"].min()
+    for (market, symbol), first in asked.items():
         settings = config.markets[market]
         bars = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
-        tail = recent(bars, settings, own["timestamp"].min())
+        tail = recent(bars, settings, first)
         parts.append(tail.assign(market=market, symbol=symbol))
     frame = pd.concat(parts, ignore_index=True)
     since = rows.groupby("market")["timestamp"].min()

@@ -18,13 +18,16 @@ import pandas as pd
 
 from atlas.errors import HomeError
 from pipelines import claim, night, notice
+from pipelines.files import read_json
 from pipelines.home import binding
 from pipelines.launch import child_environment, launch, stream
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["alert", "begin", "finish", "is_required", "run", "tune"]
+__all__ = ["XCOM_BYTES", "alert", "begin", "brief", "finish", "is_required", "run", "tune", "watch"]
 
 log = logging.getLogger(__name__)
+XCOM_BYTES = 10_240
+XCOM_ENTRIES = 40  # of a list or a mapping; a stage's own figures are fewer
 
 
 def begin(run_id: str, as_of: str | None, moment: dt.datetime) -> dict[str, Any]:
@@ -61,7 +64,28 @@ def run(stage: str, run_id: str, as_of: str, **extra: str) -> dict[str, Any]:
     if stage == "benchmark":
         night.commit_outputs(opened)
     log.info("%s: %s", stage, json.dumps(summary, default=str))
+    return brief(summary)
+
+
+def brief(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary that a scheduler's database may keep: at most `XCOM_BYTES` as JSON.
+
+    Lists of symbols grow with the market. Where the whole is too long a collection of more than
+    `XCOM_ENTRIES` is told as its size, and if need be every one, and texts are cut; all of it
+    stands in the log and in artifacts/.
+    """
+    for most, letters in ((XCOM_ENTRIES, 2_000), (0, 100)):
+        if len(json.dumps(summary, default=str)) <= XCOM_BYTES:
+            break
+        summary = {name: _cut(value, most, letters) for name, value in summary.items()}
     return summary
+
+
+def _cut(value: Any, most: int, letters: int) -> Any:
+    if isinstance(value, str):
+        return value[:letters]
+    is_long = isinstance(value, (list, tuple, dict)) and len(value) > most
+    return f"{len(value)} entries" if is_long else value
 
 
 def tune(trials: int, timeout_s: int) -> dict[str, Any]:
@@ -76,6 +100,28 @@ def tune(trials: int, timeout_s: int) -> dict[str, Any]:
     config = night.read_config(params)
     lines = list(stream(command, child_environment(config.training.threads), "tuning"))
     return {"said": lines[-1] if lines else ""}
+
+
+def watch(
+    as_of: str | None, moment: dt.datetime, address: str | None = None
+) -> tuple[dict[str, Any], list[tuple[str, float]]]:
+    """Watch the home; return the monitor's summary and the gauges of its checks.
+
+    Args:
+        as_of: the day asked for, or None for the last midnight before `moment`.
+        moment: the end of the run's data interval, or when it was asked for.
+        address: of the webhook that alarms are told to.
+
+    Raises:
+        HomeError: the home has no night yet.
+    """
+    from pipelines import monitor
+    from pipelines.watch import gauges
+
+    opened = _opened(as_of or str(moment.astimezone(dt.UTC).date()))
+    found = monitor.run(opened.paths, opened.config, as_of=opened.as_of, address=address)
+    document = read_json(monitor.path_of(opened.paths, found["as_of"]))
+    return found, list(gauges.gauges(document))
 
 
 def is_required(market: str, as_of: str) -> bool:

@@ -1,0 +1,172 @@
+"""What 10, 100, 1,000 and 5,000 daily symbols cost: time and memory a symbol, stage by stage.
+
+`python -m benchmarks scale` writes archives of random walks, 320 sessions a symbol, and runs
+ingest, validate, fingerprint and predict (collecting the newest windows from the store and asking a
+network of the default size) over each, every stage in a process of its own. Each process first runs
+its stage on another market of three symbols, so that imports and compilation are in no figure.
+What is finished stays in var/benchmarks/scale, so a run that was stopped goes on; remove it to
+measure anew.
+
+- Seconds are processor time, because machines are shared; wall time is beside it.
+- Memory is the growth of the process's largest resident set over what it was before the stage.
+- A stage also has a fixed cost (a suite, a page, a table), which ten symbols share and 5,000 do not
+  notice. So what must be flat is the cost of one more symbol: between 1,000 and 5,000 it may be at
+  most 1.2 times that between 100 and 1,000. Above that something grows faster than symbols.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from atlas.config import ATLASConfig
+from benchmarks.balance import PROJECT
+from benchmarks.harness import Ratio, Report, Timing
+from pipelines.files import read_json, write_json
+from pipelines.paths import Paths
+
+__all__ = ["SIZES", "STAGES", "configuration", "run"]
+
+SIZES = (10, 100, 1_000, 5_000)
+STAGES = ("ingest", "validate", "fingerprint", "predict")
+SESSIONS = 320
+NIGHT = pd.Timestamp("2026-11-20", tz="UTC")
+WORK = PROJECT / "var" / "benchmarks" / "scale"
+FLAT = 1.2
+_WARM, _MARKET = "warm", "daily"
+
+
+def run(seed: int) -> Report:
+    """Measure what is not measured yet; report seconds and KiB a symbol, and the ratios."""
+    found = {size: _measured(size, seed) for size in SIZES}
+    results, ratios = [], []
+    for stage in STAGES:
+        for size in SIZES:
+            for name, unit, factor in _SHOWN:
+                value = factor * found[size][stage][name] / size
+                label = f"{stage} {name} a symbol of {size}"
+                results.append(Timing(label, unit, value, value, value, 1))
+        for name, _, _ in _SHOWN:
+            ratios.append(Ratio(f"{stage}_{name}_growth", _growth(found, stage, name), FLAT))
+    return Report(results, ratios)
+
+
+_SHOWN = (("seconds", "ms", 1e3), ("wall", "ms", 1e3), ("memory", "KiB", 1 / 1024))
+
+
+def configuration() -> ATLASConfig:
+    """Return two daily markets of an archive: one to warm up with and the one that is measured."""
+    market = {"timeframe": "1d", "calendar": "XNYS", "cut": {"test": 20, "validation": 10}}
+    params = {
+        "source": "files",
+        "markets": {_WARM: market, _MARKET: market},
+        "simulated": {"as_of": str(NIGHT.date()), "markets": {}},
+    }
+    return ATLASConfig.parse(params)
+
+
+def _growth(found: dict[int, dict[str, Any]], stage: str, name: str) -> float:
+    """Return what one more symbol costs among many over what it costs among few."""
+    few, middle, many = (found[size][stage][name] for size in SIZES[1:])
+    late = (many - middle) / (SIZES[3] - SIZES[2])
+    early = (middle - few) / (SIZES[2] - SIZES[1])
+    return float(late / early) if early > 0 else float("nan")
+
+
+def _measured(size: int, seed: int) -> dict[str, Any]:
+    path = WORK / f"{size}.json"
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
+    for stage in STAGES:
+        if stage not in found:
+            _archive(WORK / str(size) / "archive", size, seed)
+            command = [sys.executable, "-m", "benchmarks.scale", stage, str(size)]
+            done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
+            found[stage] = json.loads(done.stdout.splitlines()[-1])
+            write_json(path, found)
+    return found
+
+
+def _archive(folder: Path, size: int, seed: int) -> None:
+    """Write an archive of random walks; a file a symbol, those that are there stay."""
+    days = pd.bdate_range(end="2026-11-19", periods=SESSIONS + 15, tz="UTC")
+    days = days[~days.isin(pd.DatetimeIndex(_HOLIDAYS, tz="UTC"))][-SESSIONS:]
+    for market, symbols in ((_WARM, 3), (_MARKET, size)):
+        (folder / market).mkdir(parents=True, exist_ok=True)
+        for place in range(symbols):
+            path = folder / market / f"S{place:05d}.parquet"
+            if not path.is_file():
+                _walk(days, seed + place).to_parquet(path, index=False)
+
+
+_HOLIDAYS = (
+    *("2025-07-04", "2025-09-01", "2025-11-27", "2025-12-25", "2026-01-01", "2026-01-19"),
+    *("2026-02-16", "2026-04-03", "2026-05-25", "2026-06-19", "2026-07-03", "2026-09-07"),
+)
+
+
+def _walk(days: pd.DatetimeIndex, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    close = np.round(100 * np.exp(np.cumsum(rng.normal(0, 0.01, len(days)))), 4)
+    opened = np.round(np.r_[close[0], close[:-1]] * np.exp(rng.normal(0, 0.002, len(days))), 4)
+    frame = pd.DataFrame({"timestamp": days, "open": opened})
+    frame["high"] = np.round(np.maximum(opened, close) * 1.003, 4)
+    frame["low"] = np.round(np.minimum(opened, close) * 0.997, 4)
+    return frame.assign(close=close, volume=rng.integers(1_000, 99_999, len(days)).astype(float))
+
+
+def _stage(stage: str, size: int) -> dict[str, float]:
+    """Run a stage on the small market, then on the one that is measured."""
+    paths, config = Paths(WORK / str(size) / "home"), configuration()
+    folder = WORK / str(size) / "archive"
+    _work(paths, config, stage, _WARM, folder)
+    before = _peak()
+    processor, wall = time.process_time(), time.perf_counter()
+    _work(paths, config, stage, _MARKET, folder)
+    return {
+        "seconds": time.process_time() - processor,
+        "wall": time.perf_counter() - wall,
+        "memory": float(_peak() - before),
+    }
+
+
+def _work(paths: Paths, config: ATLASConfig, stage: str, market: str, folder: Path) -> None:
+    from pipelines import fingerprint, ingest, validate
+
+    if stage == "ingest":
+        ingest.run(paths, config, as_of=NIGHT, market=market, folder=folder)
+    elif stage == "validate":
+        validate.run(paths, config, as_of=NIGHT, market=market)
+    elif stage == "fingerprint":
+        fingerprint.run(paths, config, as_of=NIGHT, market=market)
+    else:
+        _predict(paths, config, market)
+
+
+def _predict(paths: Paths, config: ATLASConfig, market: str) -> None:
+    """Collect the newest bars of every symbol from the store and answer them in one call."""
+    from atlas.moe import AtlasMoE, build_model
+    from atlas.serving import Served, forecast
+    from pipelines import challenge, store
+
+    rows = pd.DataFrame({"market": market, "symbol": store.symbols(paths, market)})
+    rows = rows.assign(timestamp=NIGHT - pd.Timedelta(days=1))
+    frame = challenge.frames(paths, config, rows, NIGHT).drop(columns="since")
+    model = build_model(config, variant="moe_mlp")
+    assert isinstance(model, AtlasMoE)
+    answers = forecast(Served(model.eval(), config, tuple(config.markets), "scale"), frame)
+    assert len(answers) == len(rows)
+
+
+def _peak() -> int:
+    """Return the largest resident set so far, bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    print(json.dumps(_stage(sys.argv[1], int(sys.argv[2]))))  # noqa: T201 (for `_measured`)
