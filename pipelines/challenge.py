@@ -99,8 +99,8 @@ def frames(
         as_of: the night; no bar known after it is handed over.
     """
     parts = []
-    asked = rows.groupby(["market", "symbol"], sort=False)["timestamp"].min()
-    for (market, symbol), first in asked.items():
+    grouped = rows.groupby(["market", "symbol"], sort=False, as_index=False)
+    for market, symbol, first in grouped["timestamp"].min().itertuples(index=False):
         settings = config.markets[market]
         bars = store.read_bars(paths, market, symbol, as_of=as_of, config=settings)
         tail = recent(bars, settings, first)
