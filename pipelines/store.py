@@ -11,7 +11,7 @@ ones, so a second run changes no byte and a kill loses nothing.
 import logging
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -322,7 +322,10 @@ def _no_rows(config: MarketConfig) -> pd.DataFrame:
 
 
 def _without_quarantined(frame: pd.DataFrame, path: Path, symbol: str) -> pd.DataFrame:
-    bad = pq.read_table(path, filters=[("symbol", "==", symbol)]).to_pandas()
+    state = path.stat()
+    bad = _quarantined(path, state.st_ino, state.st_mtime_ns, state.st_size).get(symbol)
+    if bad is None:
+        return frame
     keys = [key for key in KEYS["surface"] if key in frame.columns and key in bad.columns]
     bad = bad[keys].astype({key: frame[key].dtype for key in keys})
     return frame[~among(frame, bad, keys)]
@@ -355,6 +358,14 @@ def _checked(frame: pd.DataFrame, name: str, config: MarketConfig) -> pd.DataFra
 
 def _joined(files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
     return pd.concat([_read(path, columns) for path in files], ignore_index=True)
+
+
+@lru_cache(maxsize=1)  # a market's symbols are read one after another: once, not once a symbol
+def _quarantined(path: Path, *state: int) -> dict[str, pd.DataFrame]:
+    """Return a quarantine's rows by symbol; `state` of the file tells one content from the next."""
+    del state
+    rows = pd.read_parquet(path)
+    return {str(symbol): own for symbol, own in rows.groupby("symbol", sort=False)}
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

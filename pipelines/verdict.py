@@ -6,6 +6,7 @@
   lying in artifacts/ does not speak for this one.
 """
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,14 @@ def read_verdict(paths: Paths, market: str) -> Verdict | None:
     path: Path = paths.validation(market)
     if not path.is_file() or not paths.quarantine(market).is_file():
         return None
+    state = path.stat()
+    return _read(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=8)  # every symbol's reader asks, and the outcome may name every symbol
+def _read(path: Path, *state: int) -> Verdict | None:
+    """Read an outcome; `state` of the file tells one content from the next."""
+    del state
     found: dict[str, Any] = read_json(path)
     if "covers" not in found:  # written before verdicts were: validation has to run again
         return None

@@ -9,6 +9,7 @@ import pytest
 from atlas.bars import Timeframe
 from atlas.config import LabelConfig, MarketConfig
 from atlas.errors import BarsError, DataError
+from pipelines import store
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import Paths
 from pipelines.store import (
@@ -180,6 +181,26 @@ def test_quarantined_rows_are_hidden(tmp_path: Path) -> None:
     judge(paths, "m", END, bad)
     assert read(paths, DAILY, quarantined=True).index.day.tolist() == [1]
     assert len(read_bars(paths, "m", "S", as_of=END, config=DAILY, quarantined=False)) == 3
+
+
+def test_a_quarantine_is_read_once_for_all_symbols_and_again_when_it_changes(
+    tmp_path: Path,
+) -> None:
+    """Many symbols do not read it many times; what a later validation finds holds at once."""
+    paths, step = Paths(tmp_path), Timeframe.parse("1d")
+    for symbol in ("S", "T", "U"):
+        frame = bars(["2026-03-02", "2026-03-03"])
+        write_bars(paths, "m", symbol, frame, step, "chart")
+    first = pd.DatetimeIndex(["2026-03-02"], tz="UTC")
+    judge(paths, "m", END, pd.DataFrame({"symbol": "T", "timestamp": first}))
+    before = store._quarantined.cache_info().misses
+    asked = {"as_of": END, "config": DAILY}
+    found = {s: len(read_bars(paths, "m", s, **asked)) for s in ("S", "T", "U")}
+    assert found == {"S": 2, "T": 1, "U": 2}
+    assert store._quarantined.cache_info().misses == before + 1
+    judge(paths, "m", END, pd.DataFrame({"symbol": ["S", "U"], "timestamp": first.repeat(2)}))
+    found = {s: len(read_bars(paths, "m", s, **asked)) for s in ("S", "T", "U")}
+    assert found == {"S": 1, "T": 2, "U": 1}
 
 
 def test_quarantined_quotes_are_hidden_by_their_whole_key(tmp_path: Path) -> None:
