@@ -9,6 +9,7 @@ measure anew.
 
 - Seconds are processor time, because machines are shared; wall time is beside it.
 - Memory is the growth of the process's largest resident set over what it was before the stage.
+- The case `minute` is one symbol with 100,000 1-minute bars: what a bar costs, for docs/scale.md.
 - A stage also has a fixed cost (a suite, a page, a table), which ten symbols share and 5,000 do not
   notice. So what must be flat is the cost of one more symbol: between 1,000 and 5,000 it may be at
   most 1.2 times that between 100 and 1,000. Above that something grows faster than symbols.
@@ -31,7 +32,7 @@ from benchmarks.harness import Ratio, Report, Timing
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
 
-__all__ = ["SIZES", "STAGES", "configuration", "run"]
+__all__ = ["MINUTE", "SIZES", "STAGES", "configuration", "measured", "run"]
 
 SIZES = (10, 100, 1_000, 5_000)
 STAGES = ("ingest", "validate", "fingerprint", "predict")
@@ -39,12 +40,14 @@ SESSIONS = 320
 NIGHT = pd.Timestamp("2026-11-20", tz="UTC")
 WORK = PROJECT / "var" / "benchmarks" / "scale"
 FLAT = 1.2
-_WARM, _MARKET = "warm", "daily"
+_WARM, _MARKET, MINUTE = "warm", "daily", "minute"
+BARS = 100_000
 
 
 def run(seed: int) -> Report:
     """Measure what is not measured yet; report seconds and KiB a symbol, and the ratios."""
-    found = {size: _measured(size, seed) for size in SIZES}
+    found = {size: measured(str(size), seed) for size in SIZES}
+    minute = measured(MINUTE, seed)
     results, ratios = [], []
     for stage in STAGES:
         for size in SIZES:
@@ -52,6 +55,8 @@ def run(seed: int) -> Report:
                 value = factor * found[size][stage][name] / size
                 label = f"{stage} {name} a symbol of {size}"
                 results.append(Timing(label, unit, value, value, value, 1))
+        bar = 1e6 * minute[stage]["seconds"] / BARS
+        results.append(Timing(f"{stage} seconds a 1-minute bar", "us", bar, bar, bar, 1))
         for name, _, _ in _SHOWN:
             ratios.append(Ratio(f"{stage}_{name}_growth", _growth(found, stage, name), FLAT))
     return Report(results, ratios)
@@ -61,11 +66,13 @@ _SHOWN = (("seconds", "ms", 1e3), ("wall", "ms", 1e3), ("memory", "KiB", 1 / 102
 
 
 def configuration() -> ATLASConfig:
-    """Return two daily markets of an archive: one to warm up with and the one that is measured."""
-    market = {"timeframe": "1d", "calendar": "XNYS", "cut": {"test": 20, "validation": 10}}
+    """Return the markets of an archive: one to warm up with and those that are measured."""
+    cut = {"cut": {"test": 20, "validation": 10}}
+    market = {"timeframe": "1d", "calendar": "XNYS", **cut}
+    minute = {"timeframe": "1min", "calendar": "24/7", **cut}
     params = {
         "source": "files",
-        "markets": {_WARM: market, _MARKET: market},
+        "markets": {_WARM: market, _MARKET: market, MINUTE: minute},
         "simulated": {"as_of": str(NIGHT.date()), "markets": {}},
     }
     return ATLASConfig.parse(params)
@@ -79,29 +86,36 @@ def _growth(found: dict[int, dict[str, Any]], stage: str, name: str) -> float:
     return float(late / early) if early > 0 else float("nan")
 
 
-def _measured(size: int, seed: int) -> dict[str, Any]:
-    path = WORK / f"{size}.json"
+def measured(case: str, seed: int, stages: tuple[str, ...] = STAGES) -> dict[str, Any]:
+    """Return what each stage of a case cost, measuring what is not measured yet.
+
+    Args:
+        case: a number of daily symbols, or `minute`.
+    """
+    path = WORK / f"{case}.json"
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    for stage in STAGES:
+    for stage in stages:
         if stage not in found:
-            _archive(WORK / str(size) / "archive", size, seed)
-            command = [sys.executable, "-m", "benchmarks.scale", stage, str(size)]
+            _archive(WORK / case / "archive", case, seed)
+            command = [sys.executable, "-m", "benchmarks.scale", stage, case]
             done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
             found[stage] = json.loads(done.stdout.splitlines()[-1])
             write_json(path, found)
     return found
 
 
-def _archive(folder: Path, size: int, seed: int) -> None:
+def _archive(folder: Path, case: str, seed: int) -> None:
     """Write an archive of random walks; a file a symbol, those that are there stay."""
     days = pd.bdate_range(end="2026-11-19", periods=SESSIONS + 15, tz="UTC")
     days = days[~days.isin(pd.DatetimeIndex(_HOLIDAYS, tz="UTC"))][-SESSIONS:]
-    for market, symbols in ((_WARM, 3), (_MARKET, size)):
-        (folder / market).mkdir(parents=True, exist_ok=True)
-        for place in range(symbols):
-            path = folder / market / f"S{place:05d}.parquet"
+    minutes = pd.date_range(end="2026-11-19 23:59", periods=BARS, freq="min", tz="UTC")
+    asked = (MINUTE, 1, minutes) if case == MINUTE else (_MARKET, int(case), days)
+    for name, count, stamps in ((_WARM, 3, days), asked):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for place in range(count):
+            path = folder / name / f"S{place:05d}.parquet"
             if not path.is_file():
-                _walk(days, seed + place).to_parquet(path, index=False)
+                _walk(stamps, seed + place).to_parquet(path, index=False)
 
 
 _HOLIDAYS = (
@@ -120,14 +134,14 @@ def _walk(days: pd.DatetimeIndex, seed: int) -> pd.DataFrame:
     return frame.assign(close=close, volume=rng.integers(1_000, 99_999, len(days)).astype(float))
 
 
-def _stage(stage: str, size: int) -> dict[str, float]:
+def _stage(stage: str, case: str) -> dict[str, float]:
     """Run a stage on the small market, then on the one that is measured."""
-    paths, config = Paths(WORK / str(size) / "home"), configuration()
-    folder = WORK / str(size) / "archive"
+    paths, config = Paths(WORK / case / "home"), configuration()
+    folder, market = WORK / case / "archive", MINUTE if case == MINUTE else _MARKET
     _work(paths, config, stage, _WARM, folder)
     before = _peak()
     processor, wall = time.process_time(), time.perf_counter()
-    _work(paths, config, stage, _MARKET, folder)
+    _work(paths, config, stage, market, folder)
     return {
         "seconds": time.process_time() - processor,
         "wall": time.perf_counter() - wall,
@@ -169,4 +183,4 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_stage(sys.argv[1], int(sys.argv[2]))))  # noqa: T201 (for `_measured`)
+    print(json.dumps(_stage(sys.argv[1], sys.argv[2])))  # noqa: T201 (for `measured`)

@@ -67,7 +67,8 @@ def answers(paths: Paths, held: Champion) -> pd.DataFrame:
 
     Each bar once, abstentions left out; y and base are NaN while nobody knows.
     """
-    rows = shadow.read(paths)
+    since = str(held.as_of.date())  # it was not there to be asked before
+    rows = shadow.read(paths, [night for night in shadow.nights(paths) if night >= since])
     rows = rows[(rows["version"] == held.version) & ~rows["abstain"].astype(bool)]
     rows = rows.sort_values("y", na_position="last", kind="stable").drop_duplicates(KEYS)
     if rows.empty:

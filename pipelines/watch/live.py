@@ -77,11 +77,12 @@ def figures(rows: pd.DataFrame, held: Champion, market: str) -> dict[str, Any]:
 def _check(
     market: str, own: pd.DataFrame, gains: "pd.Series[float]", half: float, limit: float
 ) -> Check:
+    edge = own.groupby("market")["edge"].mean().mean()
     e = evidence(np.asarray(gains.sort_index(), np.float64), bound=BOUND)
     alarm = e >= limit
     line = (
         f"{market or POOLED}: the champion has lost more than half of its edge on the base rate: "
-        f"{own['edge'].mean():+.4f} nats a row in {len(gains)} live sessions, {2 * half:+.4f} "
+        f"{edge:+.4f} nats a row in {len(gains)} live sessions, {2 * half:+.4f} "
         f"promised; e = {e:.3g}, alarm from {limit:g}"
     )
     return Check("live", market, "edge_lost", e, 1.0, limit, alarm, True, line if alarm else "")
