@@ -2,29 +2,27 @@
 
 `python -m benchmarks scale` writes archives of random walks, 320 sessions a symbol, and runs
 ingest, validate, fingerprint and predict (collecting the newest windows from the store and asking a
-network of the default size) over each, every stage in a process of its own. Each process first runs
-its stage on another market of three symbols, so that imports and compilation are in no figure.
-What is finished stays in var/benchmarks/scale, so a run that was stopped goes on; remove it to
-measure anew.
+network of the default size) over each. Before each it runs the stage on another market of three
+symbols, so that imports and compilation are in no figure. What is finished stays in
+var/benchmarks/scale, so a run that was stopped goes on; remove it to measure anew.
 
 - Seconds are processor time, because machines are shared; wall time is beside it.
-- Memory is the growth of the process's largest resident set over what it was before the stage.
+- Memory is the largest resident set of a stage less what was resident before it.
 - The case `minute` is one symbol with 100,000 1-minute bars: what a bar costs, for docs/scale.md.
 - A stage also has a fixed cost (a suite, a page, a table), which ten symbols share and 5,000 do not
   notice. So what must be flat is the cost of one more symbol: between 1,000 and 5,000 it may be at
   most 1.2 times that between 100 and 1,000. Above that something grows faster than symbols.
 """
 
-import json
-import resource
-import subprocess
-import sys
+import ctypes
+import gc
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from atlas.config import ATLASConfig
 from benchmarks.balance import PROJECT
@@ -97,9 +95,7 @@ def measured(case: str, seed: int, stages: tuple[str, ...] = STAGES) -> dict[str
     for stage in stages:
         if stage not in found:
             _archive(WORK / case / "archive", case, seed)
-            command = [sys.executable, "-m", "benchmarks.scale", stage, case]
-            done = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=True)
-            found[stage] = json.loads(done.stdout.splitlines()[-1])
+            found[stage] = _stage(stage, case)
             write_json(path, found)
     return found
 
@@ -139,13 +135,13 @@ def _stage(stage: str, case: str) -> dict[str, float]:
     paths, config = Paths(WORK / case / "home"), configuration()
     folder, market = WORK / case / "archive", MINUTE if case == MINUTE else _MARKET
     _work(paths, config, stage, _WARM, folder)
-    before = _peak()
+    before = _fresh_memory()
     processor, wall = time.process_time(), time.perf_counter()
     _work(paths, config, stage, market, folder)
     return {
         "seconds": time.process_time() - processor,
         "wall": time.perf_counter() - wall,
-        "memory": float(_peak() - before),
+        "memory": float(_memory("VmHWM") - before),
     }
 
 
@@ -177,10 +173,15 @@ def _predict(paths: Paths, config: ATLASConfig, market: str) -> None:
     assert len(answers) == len(rows)
 
 
-def _peak() -> int:
-    """Return the largest resident set so far, bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _fresh_memory() -> int:
+    """Give unused memory back, begin a new peak, and return what is resident, bytes (Linux)."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
 
 
-if __name__ == "__main__":
-    print(json.dumps(_stage(sys.argv[1], sys.argv[2])))  # noqa: T201 (for `measured`)
+def _memory(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
