@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from atlas.errors import BarsError, ConfigError, DataError
@@ -22,6 +23,7 @@ __all__ = [
     "adjusted",
     "check_bars",
     "number_column",
+    "utc_microseconds",
     "utc_timestamps",
 ]
 
@@ -32,6 +34,7 @@ OPTIONAL = ("bid", "ask", "turnover", "adj_close")
 _CHECKED = pd.DatetimeTZDtype("us", "UTC")  # of timestamps that need no reading
 _DAY = 86_400
 _UNITS = {"w": 7 * _DAY, "d": _DAY, "h": 3_600, "min": 60, "s": 1}  # longest first
+Microseconds = npt.NDArray[np.int64]
 _TIMEFRAME = re.compile(r"([1-9][0-9]*)(s|min|h|d|w)")
 
 
@@ -177,6 +180,19 @@ def utc_timestamps(frame: pd.DataFrame, symbol: str, error: type[DataError]) -> 
     return parsed.dt.as_unit("us")
 
 
+def utc_microseconds(frame: pd.DataFrame, symbol: str, error: type[DataError]) -> Microseconds:
+    """Read the column or index `timestamp` of a frame as microseconds since 1970 UTC, (N,).
+
+    Raises:
+        DataError: as `utc_timestamps`.
+    """
+    if "timestamp" in frame.columns and frame["timestamp"].dtype.kind == "M":
+        column = frame["timestamp"]
+        if not column.hasnans:
+            return np.asarray(pd.DatetimeIndex(column.array).as_unit("us").asi8)
+    return np.asarray(pd.DatetimeIndex(utc_timestamps(frame, symbol, error)).asi8)
+
+
 def number_column(
     frame: pd.DataFrame, name: str, symbol: str, error: type[DataError]
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -189,6 +205,8 @@ def number_column(
         raise error(_missing(symbol, name, frame))
     if frame.columns.tolist().count(name) > 1:
         raise error(f"{symbol or 'frame'}: column {name!r} comes more than once: keep one of them")
+    if frame[name].dtype == np.float64:
+        return frame[name].to_numpy()
     if frame[name].dtype.kind in "Mmc":  # as numbers these would be nanoseconds, or lose a part
         raise error(
             f"{symbol or 'frame'}: column {name!r}: expected numbers; got {frame[name].dtype}"

@@ -240,7 +240,8 @@ class PromotionConfig(_Frozen):
     """The proof asked of a candidate; docs/promotion.md tells what each number does.
 
     `evidence` is the e-value that makes a challenger champion, `nights` how long it may stand,
-    `bound` the largest loss difference of a session that counts, nats; `resamples` and
+    `bound` the largest loss difference of a session that counts, nats; `latency_ms` what an answer
+    about one symbol may take of a processor; `resamples` and
     `confidence` are of the first champion's interval, and of the table's.
     """
 
@@ -249,6 +250,7 @@ class PromotionConfig(_Frozen):
     nights: int = Field(default=60, ge=1)
     bound: float = Field(default=0.05, gt=0)
     freshness_days: int = Field(default=14, ge=1)
+    latency_ms: float = Field(default=100.0, gt=0)
     resamples: int = Field(default=2_000, ge=100)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 

@@ -19,6 +19,7 @@ from atlas.surfaces import DELTAS
 
 __all__ = [
     "bad_bars",
+    "bad_in_tails",
     "bad_quotes",
     "bar_measures",
     "bar_warnings",
@@ -50,6 +51,36 @@ def bad_bars(bars: pd.DataFrame, step: int) -> NDArray[np.bool_]:
     return any_broken({**columns, **bar_measures(times, columns, step)}, BAR_RULES)
 
 
+def bad_in_tails(
+    times: Longs, bars: Mapping[str, Floats], offsets: Longs, step: int
+) -> NDArray[np.bool_]:
+    """Return which bars of n symbols laid end to end are bad, (N,): as each symbol by itself.
+
+    One sieve over all rows lets through the symbols in which every row is sound, on scale and no
+    copy; a symbol with any other row is judged by itself, as what is off scale depends on which
+    close was good last.
+
+    Args:
+        times: opens, microseconds, ascending within a symbol, (N,).
+        bars: the columns of bar frames, (N,) each.
+        offsets: symbol i at offsets[i]:offsets[i+1], (n+1,).
+        step: the timeframe, microseconds.
+    """
+    begins = np.zeros(len(times), np.bool_)
+    begins[offsets[:-1][np.diff(offsets) > 0]] = True
+    again = np.zeros(len(times), np.bool_)
+    again[1:] = np.diff(times) <= 0
+    columns = {**bars, **_neighbors(bars, begins, step)}
+    odd = any_broken(columns, BAR_RULES) | (again & ~begins)
+    total = np.concatenate([[0], np.cumsum(odd)])
+    bad = np.zeros(len(times), np.bool_)
+    for place in np.flatnonzero(np.diff(total[offsets])):
+        own = slice(int(offsets[place]), int(offsets[place + 1]))
+        mine = {name: values[own] for name, values in bars.items()}
+        bad[own] = any_broken({**mine, **bar_measures(times[own], mine, step)}, BAR_RULES)
+    return bad
+
+
 def bad_quotes(quotes: pd.DataFrame) -> NDArray[np.bool_]:
     """Return which of one symbol's quotes are bad, (N,); a checked frame."""
     times = pd.DatetimeIndex(quotes["timestamp"]).as_unit("us").asi8
@@ -79,6 +110,23 @@ def bar_measures(times: Longs, bars: Mapping[str, Floats], step: int) -> Columns
         "body_high": np.fmax(opens, closes),
         "body_low": np.fmin(opens, closes),
         "times_last_close": _times_last_close(opens, highs, lows, closes),
+        "repeats": (same & ((volume > 0) | (step >= _DAY_US))).astype(np.float64),
+    }
+
+
+def _neighbors(bars: Mapping[str, Floats], begins: NDArray[np.bool_], step: int) -> Columns:
+    """Measure what `bar_measures` does where every bar is sound; a symbol begins at `begins`."""
+    opens, highs, lows, closes = (bars[name] for name in PRICES)
+    volume = bars["volume"]
+    same = _same_as_before([opens, highs, lows, closes, volume]) & ~begins
+    off = np.ones(len(closes))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off[1:] = np.fmax(highs[1:] / closes[:-1], closes[:-1] / lows[1:])
+    off[begins] = 1
+    return {
+        "body_high": np.fmax(opens, closes),
+        "body_low": np.fmin(opens, closes),
+        "times_last_close": off,
         "repeats": (same & ((volume > 0) | (step >= _DAY_US))).astype(np.float64),
     }
 

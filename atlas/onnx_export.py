@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.onnx.utils import register_custom_op_symbolic
 
 from atlas.errors import ModelError
-from atlas.gate import RandomGate, RuleGate
+from atlas.gate import RandomGate, Routing, RuleGate
 from atlas.inputs import Inputs
 from atlas.moe import AtlasMoE, Network
 
-__all__ = ["OUTPUTS", "WEIGHTS", "export", "input_names"]
+__all__ = ["ANSWERS", "OUTPUTS", "WEIGHTS", "export", "input_names"]
 
 OUTPUTS = ("logit", "log_rv", "probability")
+ANSWERS = (*OUTPUTS, *Routing._fields, "unlike")  # what serving needs
 WEIGHTS = "expert_weights"
 _OPSET = 18
 _FIELDS = Inputs._fields[1:]
@@ -44,7 +45,9 @@ def input_names(network: Network, *, routed: bool = False) -> tuple[str, ...]:
     return (*names, WEIGHTS) if routed else tuple(names)
 
 
-def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
+def export(
+    network: Network, inputs: Inputs, *, routed: bool = False, answering: bool = False
+) -> bytes:
     """Translate a network for windows of one modality.
 
     Args:
@@ -52,13 +55,20 @@ def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
         inputs: a batch of at least two windows as tensors; its modality and widths count, its
             values do not.
         routed: read `expert_weights` (B, E) instead of asking the gate.
+        answering: say too where the windows went and whether the fingerprint is unlike the
+            training set; not with `routed`.
 
     Returns:
-        A serialized ONNX model with inputs `input_names` and outputs `OUTPUTS`, each (B,).
+        A serialized ONNX model with inputs `input_names` and outputs `OUTPUTS`, each (B,); if
+        `answering`, outputs `ANSWERS`: gate_probs (B, E), expert_weights and expert_ids (B, K), and
+        unlike (B,) besides.
 
     Raises:
-        ModelError: `routed` and the network is no mixture, or not and its gate is random.
+        ModelError: `routed` and the network is no mixture, or not and its gate is random, or
+            `routed` and `answering`.
     """
+    if routed and answering:
+        raise ModelError("export: expected routed or answering, got both")
     if routed and not isinstance(network, AtlasMoE):
         raise ModelError("export: expected a mixture where routed=True, got a plain network")
     if not routed and isinstance(network, AtlasMoE) and isinstance(network.gate, RandomGate):
@@ -72,7 +82,8 @@ def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
     # ONNX has had this operator since opset 9; torch's translator does not know it.
     register_custom_op_symbolic("aten::atanh", _atanh, 9)
     buffer = io.BytesIO()
-    graph = _Graph(network.eval(), inputs.modality, names)
+    graph = _Graph(network.eval(), inputs.modality, names, answering)
+    outputs = ANSWERS if answering else OUTPUTS
     with torch.inference_mode(), warnings.catch_warnings():
         # The tracer warns of every Python number it freezes; all of them are widths of the network.
         warnings.simplefilter("ignore")
@@ -83,8 +94,8 @@ def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
             dynamo=False,
             opset_version=_OPSET,
             input_names=list(names),
-            output_names=list(OUTPUTS),
-            dynamic_axes={name: {0: "batch"} for name in (*names, *OUTPUTS)},
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} for name in (*names, *outputs)},
         )
     return buffer.getvalue()
 
@@ -92,25 +103,34 @@ def export(network: Network, inputs: Inputs, *, routed: bool = False) -> bytes:
 class _Graph(nn.Module):
     """A network as a function of tensors alone, which is what a graph can be of."""
 
-    def __init__(self, network: Network, modality: str, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, network: Network, modality: str, names: tuple[str, ...], answering: bool
+    ) -> None:
         super().__init__()
         self.network, self.modality, self.names = network, modality, names
+        self.answering = answering
 
-    def forward(self, *values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return `OUTPUTS`."""
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return `OUTPUTS` or `ANSWERS`."""
         given = dict(zip(self.names, values, strict=True))
         weights = given.pop(WEIGHTS, None)
         unread = {n: torch.zeros_like(given["market"]) for n in _FIELDS if n not in given}
         inputs = Inputs(modality=self.modality, **given, **unread)
+        more: tuple[Tensor, ...] = ()
         if weights is None:
             output = self.network(inputs)
             logit, log_rv = output.logit, output.log_rv
+            if self.answering:
+                described = self.network.describe(inputs)
+                unlike = self.network.familiarity.unlike(described, inputs.market)
+                more = (*output.routing, unlike)
         else:
             assert isinstance(self.network, AtlasMoE)
             features = self.network.features(inputs)
             deep = self.network.mixed(inputs, features, weights)
             logit, log_rv = self.network.added(inputs, features, deep)
-        return logit, log_rv, self.network.calibration.probability(logit, inputs.market)
+        probability = self.network.calibration.probability(logit, inputs.market)
+        return logit, log_rv, probability, *more
 
 
 def _atanh(graph: Any, value: Any) -> Any:

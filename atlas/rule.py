@@ -16,7 +16,7 @@ from atlas.bars import Timeframe
 from atlas.catalogue import CATALOGUE, DEFAULTS, ExpertSpec, Range
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 
-__all__ = ["MEMORY", "SEED_RULES", "hysteresis", "rule_experts"]
+__all__ = ["MEMORY", "SEED_RULES", "hysteresis", "rule_experts", "steadied"]
 
 MEMORY = 9  # verdicts that hysteresis looks back on, the present one included
 _DAY = 86_400
@@ -84,10 +84,22 @@ def hysteresis(verdicts: Verdicts) -> Verdicts:
     if not len(verdicts):
         return np.zeros(0, np.int8)
     padded = np.concatenate([np.full(MEMORY - 1, -1, np.int8), verdicts])
-    recent = np.lib.stride_tricks.sliding_window_view(padded, MEMORY)  # (N, 9)
-    best = np.full(len(verdicts), -1, np.int16)
-    steady = np.array(verdicts, np.int8)
-    for expert in np.unique(verdicts):
+    return steadied(np.lib.stride_tricks.sliding_window_view(padded, MEMORY))
+
+
+def steadied(recent: Verdicts) -> Verdicts:
+    """Return the most frequent verdict of each row, ties going to the most recent.
+
+    Args:
+        recent: (B, 9) the last verdicts of each of B bars, the newest last, at least 0; −1 where a
+            symbol's bars do not reach back so far.
+
+    Returns:
+        (B,) int8.
+    """
+    best = np.full(len(recent), -1, np.int16)
+    steady = np.array(recent[:, -1], np.int8)
+    for expert in np.unique(recent[recent >= 0]):
         is_his = recent == expert
         # Count first, then how recently: both fit in one number to compare.
         last = MEMORY - np.argmax(is_his[:, ::-1], axis=1)

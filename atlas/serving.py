@@ -10,25 +10,26 @@
   row is answered and `reason` says so.
 """
 
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from atlas.bars import Timeframe, utc_timestamps
+from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, has_close, session_days, session_ranks, sessions
-from atlas.config import ATLASConfig, MarketConfig
-from atlas.data_fingerprint import FINGERPRINT_COLUMNS, VOL_SESSIONS
-from atlas.errors import DataError
-from atlas.moe import AtlasMoE
-from atlas.prediction import predict
-from atlas.tails import Tail, panel_of, read_tail
-from atlas.windows import WINDOW, Labels, MarketData, Panel, Question, Split
+from atlas.config import ATLASConfig, LabelConfig, MarketConfig
+from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from atlas.graphs import Graphs
+from atlas.long_frame import Rows, by_market
+from atlas.session_vol import VOL_SESSIONS
+from atlas.tails import Tails, panel_of, read_tails
+from atlas.windows import WINDOW, Panel
 
 __all__ = ["Served", "bars_per_session", "forecast", "output_columns"]
 
-REQUIRED = ("market", "symbol", "timestamp")
 BAD_BAR = (
     f"a bar of the last {WINDOW} lacks a price, breaks low ≤ open, close ≤ high, or came twice"
 )
@@ -42,18 +43,28 @@ SHORT_VOL30 = f"vol30 is known from fewer than {VOL_SESSIONS} sessions: {_MORE}"
 UNLIKE = "the fingerprint is unlike the training set"
 _GAP = f"the last {WINDOW} bars lack more than {FEW_MISSING} sessions: they are no window"
 _LACKS = f"the last {WINDOW} bars lack a session"
+_SECOND = 1_000_000  # microseconds
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
+Texts = NDArray[np.object_]
 
 
 class Served(NamedTuple):
     """A trained network and what one must know to ask it."""
 
-    model: AtlasMoE
-    config: ATLASConfig
-    markets: tuple[str, ...]
+    graphs: Graphs
+    markets: Mapping[str, MarketConfig]
+    labels: Mapping[str, LabelConfig]
     version: str
+
+    @classmethod
+    def of(
+        cls, graphs: Graphs, config: ATLASConfig, markets: Sequence[str], version: str
+    ) -> "Served":
+        """Look up once what every answer needs; `markets` are those the network was trained on."""
+        settings = {name: config.markets[name] for name in markets}
+        return cls(graphs, settings, {name: config.label(name) for name in markets}, version)
 
 
 def forecast(
@@ -69,7 +80,7 @@ def forecast(
     Args:
         served: the model.
         frame: `market, symbol, timestamp`; for bars `open high low close` and any of volume, bid,
-            ask, turnover, adj_close, session_sums (see `atlas.tails.sums_text`); for surfaces
+            ask, turnover, adj_close, session_sums (see `atlas.long_frame.sums_text`); for surfaces
             `tenor, delta, iv`, one quote a row. Rows in any order.
         every_bar: a row for every bar with enough bars before it, instead of the last alone.
         since: with `every_bar`, the first bar of interest, with a zone.
@@ -86,89 +97,130 @@ def forecast(
     Raises:
         DataError: a column is missing or cannot be read.
     """
-    missing = [name for name in REQUIRED if name not in frame.columns]
-    if missing:
-        raise DataError(f"frame: expected columns {', '.join(REQUIRED)}; missing: {missing}")
-    names = {name: frame[name].astype(str) for name in ("market", "symbol")}  # of any text type
-    rows = frame.reset_index(drop=True).assign(**{n: v.to_numpy() for n, v in names.items()})
-    rows["timestamp"] = utc_timestamps(rows, "frame", DataError)
-    parts = [
-        _market(served, str(market), own, every_bar, since)
-        for market, own in rows.groupby("market", sort=False)
-    ]
+    moment = pd.Timestamp.now("UTC") if now is None else now
+    parts = [_market(served, rows, every_bar, since, moment) for rows in by_market(frame)]
     columns = list(output_columns(served))
     answers = _joined(parts) if parts else pd.DataFrame(columns=columns)
-    moment = pd.Timestamp.now("UTC") if now is None else now
-    age = moment - pd.to_datetime(answers["as_of"], utc=True)
-    answers["data_age_s"] = age.dt.total_seconds()
-    answers["model_version"] = served.version
-    return answers.reindex(columns=columns)
+    return answers if len(answers.columns) == len(columns) else answers.reindex(columns=columns)
 
 
 def output_columns(served: Served) -> tuple[str, ...]:
     """Return the columns of a forecast, in order."""
     return (
         *("market", "symbol", "timestamp", "as_of", "kind", "horizon", "probability", "volatility"),
-        *(f"gate_{name}" for name in served.model.expert_ids),
+        *(f"gate_{name}" for name in served.graphs.expert_ids),
         *("expert_ids", "abstain", "reason", "data_age_s", "model_version"),
     )
 
 
+class _Said(NamedTuple):
+    """B rows of an answer that share a market.
+
+    Attributes:
+        symbol: names (B,).
+        timestamp: microseconds (B,).
+        reason: empty where there is nothing to say (B,).
+        abstain: (B,).
+        numbers: probability, volatility and gate weights; (B, 2 + E), NaN where it abstains.
+        experts: the top experts, best first, joined by commas; NaN where it abstains (B,).
+    """
+
+    symbol: Texts
+    timestamp: Positions
+    reason: Texts
+    abstain: NDArray[np.bool_]
+    numbers: Floats
+    experts: Texts
+
+
 def _market(
-    served: Served, market: str, rows: pd.DataFrame, every_bar: bool, since: pd.Timestamp | None
+    served: Served, rows: Rows, every_bar: bool, since: pd.Timestamp | None, now: pd.Timestamp
 ) -> pd.DataFrame:
-    """Answer one market's rows: every column but age and version."""
-    if market not in served.markets:
-        known = ", ".join(served.markets)
-        last = rows.groupby("symbol", sort=False, as_index=False)["timestamp"].max()
-        reason = f"unknown market: this model knows {known}"
-        unknown: pd.DataFrame = last.assign(
-            market=market, as_of=last["timestamp"], abstain=True, reason=reason
-        )
-        return unknown
-    settings, ask = served.config.markets[market], served.config.label(market)
-    tails = [
-        read_tail(market, str(symbol), own, settings)
-        for symbol, own in rows.groupby("symbol", sort=False)
-    ]
-    parts = [_too_few([] if every_bar else tails)]
-    full = [tail for tail in tails if len(tail.timestamp) >= WINDOW]
-    parts += [_full(served, market, full, every_bar, since)] if full else []
-    answers = _joined(parts)
-    delay = pd.Timedelta(0) if settings.modality == "surface" else _delta(settings)
-    return answers.assign(
-        market=market, as_of=answers["timestamp"] + delay, kind=ask.kind, horizon=ask.horizon
+    """Answer one market's rows; the columns of a market unknown to the model are fewer."""
+    if rows.market not in served.markets:
+        return _unknown(served, rows, now)
+    settings, ask = served.markets[rows.market], served.labels[rows.market]
+    tails = read_tails(rows, settings)
+    parts = [] if every_bar else [_too_few(served, tails)]
+    ends = _every_end(tails, since) if every_bar else (tails.offsets[1:] - 1)[tails.bars >= WINDOW]
+    parts += _full(served, rows.market, tails, ends, every_bar) if ends.size else []
+    filled = [part for part in parts if len(part.symbol)] or [_silent(served, [], [], [])]
+    said = _Said(*(np.concatenate(f) if len(f) > 1 else f[0] for f in zip(*filled, strict=True)))
+    delay = 0 if settings.modality == "surface" else Timeframe.parse(settings.timeframe).seconds
+    known = said.timestamp + delay * _SECOND
+    names = ["probability", "volatility", *(f"gate_{name}" for name in served.graphs.expert_ids)]
+    return pd.DataFrame(
+        {
+            "market": np.full(len(said.symbol), rows.market, dtype=object),
+            "symbol": said.symbol,
+            "timestamp": _times(said.timestamp),
+            "as_of": _times(known),
+            "kind": np.full(len(said.symbol), ask.kind, dtype=object),
+            "horizon": ask.horizon,
+            **dict(zip(names, said.numbers.T, strict=True)),
+            "expert_ids": said.experts,
+            "abstain": said.abstain,
+            "reason": said.reason,
+            "data_age_s": _age_s(known, now),
+            "model_version": served.version,
+        }
     )
 
 
+def _unknown(served: Served, rows: Rows, now: pd.Timestamp) -> pd.DataFrame:
+    """Abstain on a market that the model does not know."""
+    last = rows.timestamp[rows.offsets[1:] - 1]
+    return pd.DataFrame(
+        {
+            "market": rows.market,
+            "symbol": list(rows.symbols),
+            "timestamp": _times(last),
+            "as_of": _times(last),
+            "abstain": True,
+            "reason": f"unknown market: this model knows {', '.join(served.markets)}",
+            "data_age_s": _age_s(last, now),
+            "model_version": served.version,
+        }
+    )
+
+
+def _age_s(known: Positions, now: pd.Timestamp) -> Floats:
+    """Return how long ago bars known at these moments were known, seconds (B,)."""
+    return np.asarray((now.value // 1_000 - known) / _SECOND)
+
+
 def _full(
-    served: Served, market: str, full: list[Tail], every_bar: bool, since: pd.Timestamp | None
-) -> pd.DataFrame:
-    """Answer the tails that hold a window at least."""
-    panel = panel_of(market, served.config.markets[market], full)
-    ends = _every_end(panel, since) if every_bar else panel.offsets[1:] - 1
-    broken = np.concatenate([tail.broken for tail in full])[ends]
+    served: Served, market: str, tails: Tails, ends: Positions, every_bar: bool
+) -> list[_Said]:
+    """Answer the windows that end at `ends`, at least one."""
+    settings = served.markets[market]
+    panel = panel_of(market, settings, tails, ends)
+    broken = tails.broken[ends]
     if not every_bar:  # the newest bar is asked for, so a bad one cannot be passed over
-        broken |= np.array([tail.last > tail.timestamp[-1] for tail in full])
+        broken = broken | (tails.last[tails.bars >= WINDOW] > tails.timestamp[ends])
     rows = panel.fingerprint[ends]
     unknown = np.isnan(rows[:, FINGERPRINT_COLUMNS.index("vol30")])
-    flat = _is_flat(panel)[ends]
-    missing = _missing_sessions(panel, served.config.markets[market])[ends]
+    missing = _missing_sessions(panel, settings, ends)
     silenced = {  # the first that holds is the reason
         BAD_BAR: broken,
         NO_VOL30: unknown,
-        FLAT: flat,
+        FLAT: _is_flat(panel)[ends],
         _GAP: missing > FEW_MISSING,
     }
     silent = np.any(list(silenced.values()), axis=0)
-    reasons = np.select(list(silenced.values()), list(silenced), default="").astype(object)
-    parts = [_rows(panel, ends[silent]).assign(abstain=True, reason=reasons[silent])]
+    symbols = np.asarray(panel.symbol_of(ends), dtype=object)
+    parts = []
+    if silent.any():
+        reasons = np.select(list(silenced.values()), list(silenced), default="")
+        parts.append(
+            _silent(served, symbols[silent], tails.timestamp[ends[silent]], reasons[silent])
+        )
     if not silent.all():
-        short = np.concatenate([tail.short for tail in full])[ends]
         hurst = np.isnan(rows[:, FINGERPRINT_COLUMNS.index("hurst")])
-        said = _joined_words({SHORT_VOL30: short, NO_HURST: hurst, _LACKS: missing > 0})
-        parts.append(_answers(served, panel, ends[~silent], said[~silent]))
-    return _joined(parts)
+        words = {SHORT_VOL30: tails.short[ends], NO_HURST: hurst, _LACKS: missing > 0}
+        said = _joined_words(words)[~silent]
+        parts.append(_answers(served, panel, ends[~silent], symbols[~silent], said))
+    return parts
 
 
 def _is_flat(panel: Panel) -> NDArray[np.bool_]:
@@ -192,89 +244,81 @@ def _any_of_last(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     return np.asarray(total[count:] > total[:-count])
 
 
-def _missing_sessions(panel: Panel, settings: MarketConfig) -> Positions:
-    """Count the calendar's sessions that the window ending at each bar lacks, (N,).
+def _missing_sessions(panel: Panel, settings: MarketConfig, ends: Positions) -> Positions:
+    """Count the calendar's sessions that the whole windows ending at `ends` lack, (B,).
 
-    Zero before a symbol has a window, and for bars longer than a day.
+    Zero for bars longer than a day.
     """
     if not panel.timeframe.is_intraday and panel.timeframe.bars_per_day < 1:
-        return np.zeros(panel.session.size, np.int64)
-    rank = session_ranks(settings.calendar, panel.session)
-    begins = np.concatenate([[True], panel.session[1:] != panel.session[:-1]])
-    place = np.cumsum(begins)
-    lag = WINDOW - 1
-    gap = np.zeros(panel.session.size, np.int64)
-    gap[lag:] = (rank[lag:] - rank[:-lag]) - (place[lag:] - place[:-lag])
-    return np.where(panel.index >= lag, np.maximum(gap, 0), 0)
+        return np.zeros(ends.size, np.int64)
+    starts = ends - (WINDOW - 1)
+    days = session_ranks(settings.calendar, panel.session[np.concatenate([ends, starts])])
+    place = np.cumsum(np.diff(panel.session, prepend=panel.session[:1]) != 0)
+    passed = place[ends] - place[starts]
+    return np.asarray(np.maximum(days[: ends.size] - days[ends.size :] - passed, 0))
 
 
-def _joined_words(words: dict[str, NDArray[np.bool_]]) -> NDArray[np.object_]:
+def _joined_words(words: dict[str, NDArray[np.bool_]]) -> Texts:
     """Join for each row the words that hold, (B,)."""
-    said = [
-        "; ".join(word for word, holds in zip(words, row, strict=True) if holds)
-        for row in zip(*words.values(), strict=True)
-    ]
-    return np.array(said, dtype=object)
+    said = np.full(len(next(iter(words.values()))), "", dtype=object)
+    for row in np.flatnonzero(np.any(list(words.values()), axis=0)):
+        said[row] = "; ".join(word for word, holds in words.items() if holds[row])
+    return said
 
 
-def _answers(
-    served: Served, panel: Panel, ends: Positions, said: NDArray[np.object_]
-) -> pd.DataFrame:
+def _answers(served: Served, panel: Panel, ends: Positions, symbols: Texts, said: Texts) -> _Said:
     """Predict the windows that end at `ends`, abstaining where the fingerprint is unlike."""
-    settings = served.config.markets[panel.market]
-    ask = served.config.label(panel.market)
-    question = Question(ask.kind, ask.measure, ask.horizon, ask.skip)
-    unknown = np.full(panel.timestamp.size, np.nan, np.float32)
-    nothing = np.zeros(0, np.int64)
-    labels = Labels(unknown, unknown, nothing, 0, question=question)
-    data = MarketData(panel, labels, Split(nothing, nothing, nothing))
-    place = served.model.markets.index(panel.market)
-    found = predict(served.model, data, ends, market_index=place)
-    gates = {
-        f"gate_{name}": found["gate_probs"][:, column]
-        for column, name in enumerate(served.model.expert_ids)
-    }
-    answers = _rows(panel, ends)
-    numbers = answers.assign(
-        probability=found["probability"].astype(np.float64),
-        volatility=_volatility(found["log_rv_predicted"], panel, settings),
-        **gates,
-        expert_ids=_top(served, found),
-    )
+    settings = served.markets[panel.market]
+    found = served.graphs.answer(panel, ends, served.labels[panel.market].measure)
     unlike = found["unlike"]
-    given = numbers.columns.difference(answers.columns)
-    numbers.loc[unlike, given] = np.nan
-    return numbers.assign(abstain=unlike, reason=np.where(unlike, UNLIKE, said))
+    numbers = np.column_stack(
+        [
+            found["probability"].astype(np.float64),
+            _volatility(found["log_rv"], panel, settings),
+            found["gate_probs"],
+        ]
+    )
+    experts = _top(served, found)
+    if unlike.any():
+        numbers[unlike], experts[unlike] = np.nan, np.nan
+        said = np.where(unlike, UNLIKE, said)
+    return _Said(symbols, panel.timestamp[ends], said, unlike, numbers, experts)
 
 
-def _rows(panel: Panel, ends: Positions) -> pd.DataFrame:
-    times = pd.to_datetime(panel.timestamp[ends], unit="us", utc=True)
-    return pd.DataFrame({"symbol": panel.symbol_of(ends), "timestamp": times})
+def _silent(served: Served, symbols: Any, times: Any, reasons: Any) -> _Said:
+    """Answer nothing, with the reasons why."""
+    rows = len(symbols)
+    return _Said(
+        np.asarray(symbols, dtype=object),
+        np.asarray(times, np.int64),
+        np.asarray(reasons, dtype=object),
+        np.ones(rows, np.bool_),
+        np.full((rows, 2 + len(served.graphs.expert_ids)), np.nan),
+        np.full(rows, np.nan, dtype=object),
+    )
+
+
+def _times(microseconds: Positions) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(microseconds.view("datetime64[us]"), tz="UTC")
 
 
 def _joined(parts: list[pd.DataFrame]) -> pd.DataFrame:
     # empty parts are left out: they would blur the types of the columns
     filled = [part for part in parts if len(part)] or parts[:1]
-    joined: pd.DataFrame = pd.concat(filled, ignore_index=True)
-    return joined
+    return filled[0] if len(filled) == 1 else pd.concat(filled, ignore_index=True)
 
 
-def _too_few(tails: list[Tail]) -> pd.DataFrame:
-    short = [tail for tail in tails if len(tail.timestamp) < WINDOW]
-    return pd.DataFrame(
-        {
-            "symbol": [tail.symbol for tail in short],
-            "timestamp": pd.DatetimeIndex([tail.last for tail in short], tz="UTC"),
-            "abstain": True,
-            "reason": [f"{len(t.timestamp)} good bars, a window takes {WINDOW}" for t in short],
-        }
-    )
+def _too_few(served: Served, tails: Tails) -> _Said:
+    few = np.flatnonzero(tails.bars < WINDOW)
+    reasons = [f"{tails.bars[place]} good bars, a window takes {WINDOW}" for place in few]
+    return _silent(served, [tails.symbols[place] for place in few], tails.last[few], reasons)
 
 
-def _every_end(panel: Panel, since: pd.Timestamp | None) -> Positions:
-    wanted = panel.index >= WINDOW - 1
+def _every_end(tails: Tails, since: pd.Timestamp | None) -> Positions:
+    first = np.repeat(tails.offsets[:-1], tails.bars)
+    wanted = np.arange(first.size) - first >= WINDOW - 1
     if since is not None:
-        wanted &= panel.timestamp >= since.value // 1_000  # nanoseconds to microseconds
+        wanted &= tails.timestamp >= since.value // 1_000  # nanoseconds to microseconds
     return np.flatnonzero(wanted)
 
 
@@ -294,9 +338,16 @@ def bars_per_session(settings: MarketConfig, near: pd.Timestamp) -> float:
         week = 5 if has_close(settings.calendar) else 7
         return 1.0 if step.bars_per_day == 1 else step.bars_per_day * 7 / week
     last = near.tz_convert("UTC").tz_localize(None)
-    days = sessions(settings.calendar, last - pd.Timedelta(days=31), last)
-    opens = bar_opens(settings.calendar, step, days)
-    _, counts = np.unique(session_days(opens, settings.calendar, step), return_counts=True)
+    month = (last - pd.Timedelta(days=31)).ceil("D")
+    return _usual_bars(settings.calendar, step, month, last.floor("D"))
+
+
+@cache
+def _usual_bars(calendar: str, step: Timeframe, first: pd.Timestamp, last: pd.Timestamp) -> float:
+    """Return the median of the sessions' bars from one day to another."""
+    days = sessions(calendar, first, last)
+    opens = bar_opens(calendar, step, days)
+    _, counts = np.unique(session_days(opens, calendar, step), return_counts=True)
     return float(np.median(counts))
 
 
@@ -305,18 +356,20 @@ def _volatility(log_rv: NDArray[np.floating], panel: Panel, settings: MarketConf
     mean = np.exp(log_rv.astype(np.float64)) / settings.volatility_horizon
     if panel.modality == "surface":
         return np.asarray(mean)
-    newest = pd.Timestamp(int(panel.timestamp.max()), unit="us", tz="UTC")
-    return np.asarray(np.sqrt(mean * bars_per_session(settings, newest)))
+    full = np.diff(panel.offsets) >= WINDOW
+    newest = int(panel.timestamp[panel.offsets[1:][full] - 1].max())
+    near = pd.Timestamp(newest, unit="us", tz="UTC")
+    return np.asarray(np.sqrt(mean * bars_per_session(settings, near)))
 
 
-def _top(served: Served, found: dict[str, NDArray[Any]]) -> list[str]:
+def _top(served: Served, found: dict[str, NDArray[Any]]) -> Texts:
     """Name the experts of each row that have weight, best first."""
-    ids = np.asarray(served.model.expert_ids)
-    return [
-        ",".join(ids[chosen[weights > 0]])
-        for chosen, weights in zip(found["expert_ids"], found["expert_weights"], strict=True)
-    ]
-
-
-def _delta(settings: MarketConfig) -> pd.Timedelta:
-    return Timeframe.parse(settings.timeframe).delta
+    ids = served.graphs.expert_ids
+    top = np.empty(len(found["expert_ids"]), dtype=object)
+    for row, (chosen, weights) in enumerate(
+        zip(found["expert_ids"].tolist(), found["expert_weights"].tolist(), strict=True)
+    ):
+        top[row] = ",".join(
+            ids[place] for place, weight in zip(chosen, weights, strict=True) if weight > 0
+        )
+    return top

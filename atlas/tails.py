@@ -2,177 +2,206 @@
 
 - Rows become values, fingerprints and rule verdicts by the functions that training used, in the
   same order: bad rows out, adjustment, fingerprint, rule, hysteresis.
+- The symbols of a market are worked through as one array, laid end to end, because a thousand short
+  ones would otherwise cost a thousand times the calls; each gets what it would get alone.
 - A bar is bad by the rules of validation (`atlas.row_rules`). It is left out, as the store leaves
   out quarantined rows, and every window that would have held it is marked broken.
 - vol30 alone reaches back 30 sessions. Whoever does not hold so many bars gives the sessions' sums
-  beside them, in the column `session_sums`.
+  beside them, in the column `session_sums` (`atlas.long_frame`).
 - A surface is taken with its holes, as in training; it is broken where the nearest tenor's
   at-the-money quote is missing.
 """
 
-import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, adjusted, check_bars
+from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, number_column
 from atlas.calendars import has_close, session_days
 from atlas.config import MarketConfig
-from atlas.data_fingerprint import (
-    FINGERPRINT_COLUMNS,
-    VOL_SESSIONS,
-    fingerprint,
-    fingerprint_surfaces,
-)
-from atlas.errors import DataError
-from atlas.measures import bad_bars, bad_quotes
-from atlas.rule import hysteresis, rule_experts
+from atlas.data_fingerprint import FINGERPRINT_COLUMNS, fingerprint_surfaces, fingerprint_tails
+from atlas.errors import BarsError
+from atlas.long_frame import Rows, session_sums_of
+from atlas.measures import bad_in_tails, bad_quotes
+from atlas.rule import MEMORY, rule_experts, steadied
 from atlas.surfaces import atm_iv, check_surfaces, surface_grid
 from atlas.windows import WINDOW, Panel
 
-__all__ = ["SUMS", "Tail", "panel_of", "read_tail", "sums_text"]
-
-SUMS = "session_sums"  # the column
+__all__ = ["Tails", "panel_of", "read_tails"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+Columns = dict[str, Floats]
 
 
-class Tail(NamedTuple):
-    """One symbol's good bars in order of time.
+class Tails(NamedTuple):
+    """The good bars of a market's symbols, laid end to end, each in order of time.
 
     Attributes:
-        symbol: its name.
-        timestamp: (N,) open of the bar, or time of the snapshot.
+        symbols: n names.
+        offsets: symbol i at offsets[i]:offsets[i+1], (n+1,).
+        timestamp: open of the bar, or time of the snapshot, microseconds, (N,).
+        session: days since 1970-01-01, (N,).
         grid: (5, N) adjusted OHLCV, or (N, 3, 9) implied volatility.
         fingerprint: (N, F).
-        rule: (N,) index into EXPERT_IDS, after hysteresis.
-        broken: (N,) the window that ends here lacks a bar.
+        broken: (N,) the window that ends here lacks a bar; of no meaning before a whole window.
         short: (N,) vol30 is known from fewer than 30 sessions.
-        last: time of the last bar that came, good or bad.
+        last: time of each symbol's last bar that came, good or bad, microseconds, (n,).
     """
 
-    symbol: str
-    timestamp: pd.DatetimeIndex
+    symbols: tuple[str, ...]
+    offsets: Positions
+    timestamp: Positions
+    session: Positions
     grid: Floats
     fingerprint: NDArray[np.float32]
-    rule: NDArray[np.int8]
     broken: Flags
     short: Flags
-    last: pd.Timestamp
+    last: Positions
+
+    @property
+    def bars(self) -> Positions:
+        """How many good bars each symbol has, (n,)."""
+        return np.diff(self.offsets)
 
 
-def read_tail(market: str, symbol: str, rows: pd.DataFrame, settings: MarketConfig) -> Tail:
-    """Read one symbol's rows, at least one, in any order.
+def read_tails(rows: Rows, settings: MarketConfig) -> Tails:
+    """Read one market's rows.
 
     Raises:
         DataError: a column that the market's modality needs is missing or cannot be read, or
-            session_sums are not what `sums_text` writes.
+            session_sums are not what `atlas.long_frame.sums_text` writes.
     """
-    name = f"{market}/{symbol}"
-    if settings.modality == "surface":
-        return _surface_tail(symbol, check_surfaces(rows, symbol=name), settings)
-    # a column that another symbol brought into the long frame is not one of this symbol's
-    empty = [c for c in ("volume", *OPTIONAL) if c in rows and rows[c].isna().all()]
-    bars = check_bars(rows.drop(columns=empty), symbol=name).sort_index(kind="stable")
-    return _bar_tail(symbol, bars, settings, _sums(rows, name))
+    return _surfaces(rows, settings) if settings.modality == "surface" else _bars(rows, settings)
 
 
-def sums_text(sums: pd.Series) -> str:
-    """Write session sums as the text that every row of the symbol holds in `session_sums`.
+def panel_of(market: str, settings: MarketConfig, tails: Tails, ends: Positions) -> Panel:
+    """Make a panel of tails that may be asked about the windows ending at `ends`.
 
-    Args:
-        sums: what `atlas.data_fingerprint.session_sums` returned of the sessions before a tail of
-            bars, and of those that the tail holds only in part; the last 30 are taken.
-
-    Example:
-        `{"2026-11-18": 0.00021, "2026-11-19": null}`: null where a return of the session is
-        unknown.
+    The rule's verdicts stand at `ends` alone; elsewhere they are 0.
     """
-    last = sums.sort_index().iloc[-VOL_SESSIONS:]
-    days = np.datetime_as_string(last.index.to_numpy(np.int64).astype("datetime64[D]"))
-    values = [float(value) if np.isfinite(value) else None for value in last]
-    return json.dumps(dict(zip(days.tolist(), values, strict=True)))
-
-
-def panel_of(market: str, settings: MarketConfig, tails: list[Tail]) -> Panel:
-    """Lay tails end to end."""
     timeframe = Timeframe.parse(settings.timeframe)
-    axis = 0 if settings.modality == "surface" else 1
+    verdicts = rule_experts(tails.fingerprint, settings.modality, timeframe)
+    first = np.repeat(tails.offsets[:-1], tails.bars)[ends]
+    reach = ends[:, None] + np.arange(1 - MEMORY, 1)  # (B, 9)
+    rule = np.zeros(len(verdicts), np.int8)
+    rule[ends] = steadied(np.where(reach < first[:, None], np.int8(-1), verdicts[reach]))
     return Panel(
         market=market,
         modality=settings.modality,
         timeframe=timeframe,
-        symbols=tuple(tail.symbol for tail in tails),
-        offsets=np.cumsum([0, *(len(tail.timestamp) for tail in tails)], dtype=np.int64),
-        timestamp=np.concatenate([tail.timestamp.as_unit("us").asi8 for tail in tails]),
-        session=np.concatenate(
-            [session_days(tail.timestamp, settings.calendar, timeframe) for tail in tails]
-        ),
-        values=np.ascontiguousarray(np.concatenate([tail.grid for tail in tails], axis=axis)),
-        fingerprint=np.concatenate([tail.fingerprint for tail in tails]),
-        rule=np.concatenate([tail.rule for tail in tails]),
+        symbols=tails.symbols,
+        offsets=tails.offsets,
+        timestamp=tails.timestamp,
+        session=tails.session,
+        values=tails.grid,
+        fingerprint=tails.fingerprint,
+        rule=rule,
         has_close=has_close(settings.calendar),
     )
 
 
-def _sums(rows: pd.DataFrame, name: str) -> pd.Series | None:
-    """Read the symbol's session sums, by day since 1970-01-01; None where there are none."""
-    texts: list[Any] = rows[SUMS].dropna().unique().tolist() if SUMS in rows else []
-    if not texts:
-        return None
+def _bars(rows: Rows, settings: MarketConfig) -> Tails:
+    step = Timeframe.parse(settings.timeframe)
+    came = _numbers(rows)
+    bad = bad_in_tails(rows.timestamp, came, rows.offsets, step.seconds * 1_000_000)
+    offsets, times, columns = rows.offsets, rows.timestamp, came
+    if bad.any():
+        offsets = np.concatenate([[0], np.cumsum(~bad)])[offsets]
+        times = times[~bad]
+        columns = {name: values[~bad] for name, values in came.items()}
+    prices = _adjusted(columns, offsets)
+    read = {name: prices[name] for name in ("high", "low", "close")}
+    if "adj_close" in columns:
+        read["paid"] = columns["close"]
+    read["volume"] = columns["volume"]
+    for name in ("turnover", "bid", "ask"):  # one that no symbol of the frame has is not there
+        if name in columns and not np.isnan(columns[name]).all():
+            read[name] = columns[name]
+    days = session_days(_index(times), settings.calendar, step)
+    sums = session_sums_of(rows)
+    table, flags = fingerprint_tails(
+        read, offsets, days, sums, step=step, calendar=settings.calendar
+    )
+    grid = np.stack([prices[name] for name in PRICES] + [columns["volume"]])  # (5, N)
+    broken = _any_in_window(np.isnan(grid[: len(PRICES)].sum(axis=0)))
+    if bad.any():
+        broken |= _lacks_one(np.flatnonzero(~bad))
+    last = rows.timestamp[rows.offsets[1:] - 1]
+    return Tails(rows.symbols, offsets, times, days, grid, table.T, broken, flags[0], last)
+
+
+def _numbers(rows: Rows) -> Columns:
+    """Read the columns of bars; a market without a volume gets NaN."""
+    names = [n for n in (*COLUMNS, *OPTIONAL) if n in PRICES or n in rows.frame.columns]
     try:
-        (text,) = texts
-        sums = pd.Series(json.loads(text), dtype=np.float64)
-        days = pd.to_datetime(sums.index, format="%Y-%m-%d").to_numpy("datetime64[D]")
-        if (sums < 0).any() or np.isinf(sums).any():
-            raise ValueError("a sum of squares is negative or infinite")
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{name}: expected {SUMS} to be one text for all rows, a JSON object of sums by date "
-            f'such as {{"2026-11-18": 0.0002}}; got {texts[:2]}: {error}'
-        ) from None
-    return pd.Series(sums.to_numpy(), index=days.astype(np.int64))
+        columns = {name: number_column(rows.frame, name, rows.market, BarsError) for name in names}
+    except BarsError:
+        for symbol, own in rows.by_symbol():  # the one that cannot be read is named
+            for name in names:
+                number_column(own, name, f"{rows.market}/{symbol}", BarsError)
+        raise
+    columns.setdefault("volume", np.full(len(rows.timestamp), np.nan))
+    return columns
 
 
-def _bar_tail(
-    symbol: str, bars: pd.DataFrame, settings: MarketConfig, sums: pd.Series | None
-) -> Tail:
-    good = ~bad_bars(bars, Timeframe.parse(settings.timeframe).seconds * 1_000_000)
-    kept = bars[good]
-    values = adjusted(kept)[list(COLUMNS)].to_numpy(np.float64).T  # (5, N)
-    left_out = np.flatnonzero(good) - np.arange(len(kept))  # bad bars before each good one
-    broken = np.zeros(len(kept), np.bool_)
-    broken[WINDOW - 1 :] = left_out[WINDOW - 1 :] > left_out[: max(len(kept) - WINDOW + 1, 0)]
-    broken |= _any_in_window(np.isnan(values[: len(PRICES)]).any(axis=0))
-    prints = fingerprint(kept, settings.timeframe, calendar=settings.calendar, session_sums=sums)
-    times = pd.DatetimeIndex(kept.index)
-    return _tail(symbol, times, values, prints, broken, bars.index[-1], settings)
+def _adjusted(columns: Columns, offsets: Positions) -> Columns:
+    """Scale prices as `atlas.bars.adjusted` does each symbol's."""
+    prices = {name: columns[name] for name in PRICES}
+    given = columns.get("adj_close")
+    if given is None or np.isnan(given).all():
+        return prices
+    count = np.diff(offsets)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = given / columns["close"]
+    known = np.isfinite(factor)
+    row = np.arange(len(factor))
+    newest = np.maximum.accumulate(np.where(known, row, -1))
+    begun = newest >= np.repeat(offsets[:-1], count)
+    factor = np.where(begun, factor[np.maximum(newest, 0)], np.nan)
+    total = np.concatenate([[0], np.cumsum(~np.isnan(given))])
+    has = np.repeat(np.diff(total[offsets]) > 0, count)
+    factor = np.where(has, factor, 1.0)  # a symbol without any is as it came
+    return {name: values * factor for name, values in prices.items()}
 
 
-def _surface_tail(symbol: str, quotes: pd.DataFrame, settings: MarketConfig) -> Tail:
-    times, grid = surface_grid(quotes.assign(iv=quotes["iv"].mask(bad_quotes(quotes))))
+def _lacks_one(place: Positions) -> Flags:
+    """Say which windows lack a bar, (N,), from the place of each good bar among all that came."""
+    left_out = place - np.arange(len(place))
+    lacks = np.zeros(len(place), np.bool_)
+    lacks[WINDOW - 1 :] = left_out[WINDOW - 1 :] > left_out[: max(len(place) - WINDOW + 1, 0)]
+    return lacks
+
+
+def _surfaces(rows: Rows, settings: MarketConfig) -> Tails:
+    parts = []
+    for symbol, own in rows.by_symbol():
+        quotes = check_surfaces(own, symbol=f"{rows.market}/{symbol}")
+        index, grid = surface_grid(quotes.assign(iv=quotes["iv"].mask(bad_quotes(quotes))))
+        parts.append((index.as_unit("us").asi8, grid, fingerprint_surfaces(index, grid)))
+    times = np.concatenate([own for own, _, _ in parts])
+    grid = np.ascontiguousarray(np.concatenate([own for _, own, _ in parts]))
+    prints = pd.concat([own for _, _, own in parts])
     money = atm_iv(grid)
-    broken = ~(np.isfinite(money) & (money > 0))
-    prints = fingerprint_surfaces(times, grid)
-    return _tail(symbol, times, grid, prints, broken, times[-1], settings)
+    offsets = np.cumsum([0, *(len(own) for own, _, _ in parts)], dtype=np.int64)
+    return Tails(
+        rows.symbols,
+        offsets,
+        times,
+        session_days(_index(times), settings.calendar, Timeframe.parse(settings.timeframe)),
+        grid,
+        prints[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32),
+        ~(np.isfinite(money) & (money > 0)),
+        prints["vol30_short"].to_numpy(np.bool_),
+        times[offsets[1:] - 1],
+    )
 
 
-def _tail(
-    symbol: str,
-    times: pd.DatetimeIndex,
-    grid: Floats,
-    prints: pd.DataFrame,
-    broken: Flags,
-    last: pd.Timestamp,
-    settings: MarketConfig,
-) -> Tail:
-    table = prints[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32)
-    verdicts = rule_experts(table, settings.modality, Timeframe.parse(settings.timeframe))
-    short = prints["vol30_short"].to_numpy(np.bool_)
-    return Tail(symbol, times, grid, table, hysteresis(verdicts), broken, short, last)
+def _index(times: Positions) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(times.view("datetime64[us]"))
 
 
 def _any_in_window(flags: Flags) -> Flags:

@@ -1,6 +1,10 @@
-"""Run one benchmark: a table for people, and one JSON document if asked."""
+"""Run one benchmark: a table for people, and one JSON document if asked.
+
+Those in `OWN` have options of their own: `python -m benchmarks predict --help`.
+"""
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +14,12 @@ import typer
 from benchmarks.harness import Report, metadata
 
 NAMES = ("fingerprint", "chart", "latency", "ingest", "scale", "size", "training")
+OWN = ("predict", "promotion", "registry_kills")
 SEED = 7
 
 
 def main(
-    name: Annotated[str, typer.Argument(help=" | ".join(NAMES))],
+    name: Annotated[str, typer.Argument(help=" | ".join((*NAMES, *OWN)))],
     json_path: Annotated[Path | None, typer.Option("--json", help="write the document")] = None,
 ) -> None:
     """Measure NAME and print what was found, beside its targets."""
@@ -38,4 +43,6 @@ def main(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in OWN:
+        typer.run(import_module(f"benchmarks.{sys.argv.pop(1)}").main)
     typer.run(main)

@@ -1,11 +1,12 @@
 """How often the e-process swaps a champion: never for nothing, soon for something.
 
-`python -m benchmarks.promotion [--home HOME] [--models N]` takes the models of a simulated night
-(both mixtures, the CNN, LightGBM) and trains N more of both kinds at a small budget (each kept in
-var/benchmarks/promotion, so a run that was stopped goes on). Nights are played with their test
-sessions: they are drawn in blocks (stationary bootstrap, mean block a week, the same draw for
-markets of the same sessions); the first night brings as many as the nightly cut leaves, each later
-night one of every market.
+`python -m benchmarks.promotion [--home HOME] [--evidence HOME] [--models N]` takes the models of a
+simulated night (both mixtures, the CNN, LightGBM); those of every seed of the long benchmark in
+another home, thinned in each session to as many rows as the night has; and trains N more mixtures
+at a small budget. Trained models and finished games are kept in var/benchmarks/promotion, so a run
+that was stopped goes on. Nights are played with the models' test sessions: they are drawn in blocks
+(stationary bootstrap, mean block a week, the same draw for markets of the same sessions); the first
+night brings as many as the nightly cut leaves, each later night one of every market.
 
 - A/A: two models whose session differences are centered in each market, so that neither is better;
   400 pairs, 50 nights each, any night's e ≥ 20 with a lower plain mean counts as a swap.
@@ -14,7 +15,9 @@ night one of every market.
 - The same without the first night's history, one session of each market a night from the start.
 """
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -25,7 +28,7 @@ import typer
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, logit
 
-from atlas.config import ATLASConfig
+from atlas.config import ATLASConfig, PromotionConfig
 from atlas.eprocess import log_evidence
 from atlas.metrics import log_losses
 from atlas.moe import Network
@@ -34,7 +37,7 @@ from atlas.windows import MarketData
 from benchmarks.balance import PROJECT, configuration, trained
 from benchmarks.harness import metadata
 from pipelines import samples
-from pipelines.files import write_json, write_parquet
+from pipelines.files import read_json, write_json, write_parquet
 from pipelines.paths import Paths
 
 __all__ = ["Pool", "nights", "play", "pool", "swapped"]
@@ -42,7 +45,11 @@ __all__ = ["Pool", "nights", "play", "pool", "swapped"]
 Floats = npt.NDArray[np.float64]
 FIRST = {"1d": 250, "1min": 5}  # test sessions of the nightly cut; 20 for other intraday bars
 SCORED = {"1d": 250, "1min": 8}  # sessions scored here; 30 for other intraday bars
+KEPT = PROJECT / "var" / "benchmarks" / "promotion"
+KINDS = ("even", "gain", "loss")
 POINTS = 0.02
+TRAINED = ("cnn", "cnn_1d", "cnn_fingerprint", "lightgbm", "logistic")
+TRAINED += ("moe_mlp", "moe_random", "moe_rule", "moe_uniform")
 BLOCK = 5.0
 LEVEL = np.log(20)
 
@@ -58,6 +65,9 @@ class Pool(NamedTuple):
 def main(
     home: Annotated[Path, typer.Option(help="of a simulated night")] = PROJECT,
     models: Annotated[int, typer.Option(help="how many more to train, half of them moe_rule")] = 16,
+    evidence: Annotated[
+        Path | None, typer.Option(help="home of the long benchmark, simulated; its models count")
+    ] = None,
     pairs: Annotated[int, typer.Option(help="A/A pairs")] = 400,
     planted: Annotated[int, typer.Option(help="games with +2 and with −2 points")] = 200,
     json_path: Annotated[
@@ -67,16 +77,15 @@ def main(
     """Train what is missing, play, print the figures beside their targets."""
     config = _config()
     frames = _of_night(home, config)
+    frames += _of_evidence(evidence, config, frames[0]) if evidence else []
     frames += [_scored(home, config, seed) for seed in range(1, models + 1)]
-    rng = np.random.default_rng(11)
-    bound = config.promotion.bound
     rows = []
     for history in (True, False):
-        rows += _games(frames, config, rng, bound, pairs, planted, history=history)
+        rows += _games(frames, config.promotion, pairs, planted, history=history)
     for row in rows:
         typer.echo(f"{row['name']:<34} {row['value']:.4f} of n = {row['n']:<4} {row['target']}")
     fresh = _fresh(frames[0])
-    typer.echo(f"fresh windows in a night after the first: {fresh}")
+    typer.echo(f"{len(frames)} models; fresh windows in a night after the first: {fresh}")
     if json_path:
         heading = {**metadata("promotion", 11), "models": len(frames), "fresh_windows": fresh}
         write_json(json_path, {"metadata": heading, "results": [], "ratios": rows})
@@ -149,9 +158,7 @@ def swapped(
 
 def _games(
     frames: list[pd.DataFrame],
-    config: ATLASConfig,
-    rng: np.random.Generator,
-    bound: float,
+    settings: PromotionConfig,
     pairs: int,
     planted: int,
     *,
@@ -159,10 +166,18 @@ def _games(
 ) -> list[dict[str, Any]]:
     suffix = "" if history else ", no history"
     allowed = 0.05 + 2 * np.sqrt(0.05 * 0.95 / pairs)
-    even = swapped(_even(frames), rng, pairs, 50, bound, history)
-    better, worse = _blurred(frames, rng)
-    gain = swapped(better, rng, planted, 10, bound, history)
-    loss = swapped(worse, rng, planted, config.promotion.nights, bound, history)
+
+    def ended(kind: str, games: int, count: int) -> Floats:
+        def work() -> Floats:
+            rng = np.random.default_rng([11, KINDS.index(kind), int(history)])
+            pools = _even(frames) if kind == "even" else _blurred(frames, rng, worse=kind == "loss")
+            return swapped(pools, rng, games, count, settings.bound, history)
+
+        key = [kind, games, count, history, settings.bound, *(_digest(f) for f in frames)]
+        return _once(key, work)
+
+    even = ended("even", pairs, 50)
+    gain, loss = ended("gain", planted, 10), ended("loss", planted, settings.nights)
     return [
         _row(f"A/A pairs that swap{suffix}", np.isfinite(even), f"<= {allowed:.3f}"),
         _row(f"+2 points within 10 nights{suffix}", np.isfinite(gain), ">= 0.90"),
@@ -171,29 +186,49 @@ def _games(
     ]
 
 
+def _once(key: list[Any], work: Callable[[], Floats]) -> Floats:
+    """Return the nights of games played before, or play them and keep them."""
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+    path = KEPT / f"games-{name}.json"
+    if not path.is_file():
+        write_json(path, [None if np.isinf(n) else int(n) for n in work()])
+        typer.echo(f"played: {key[0]}, {'with' if key[3] else 'without'} history")
+    return np.array([np.inf if n is None else n for n in read_json(path)], np.float64)
+
+
+def _digest(frame: pd.DataFrame) -> str:
+    return str(pd.util.hash_pandas_object(frame["probability"], index=False).sum())
+
+
 def _row(name: str, hits: npt.NDArray[np.bool_], target: str) -> dict[str, Any]:
     return {"name": name, "value": float(hits.mean()), "n": int(hits.size), "target": target}
 
 
 def _even(frames: list[pd.DataFrame]) -> list[Pool]:
-    """Return every ordered pair of models, centered so that neither is better in any market."""
+    """Return every ordered pair of models of the same rows, neither better in any market.
+
+    Centering each market's session differences makes them so.
+    """
+    flat = [
+        pool(frame, np.full(len(frame), 0.5), frame["probability"].to_numpy()) for frame in frames
+    ]
+    shape = [{market: gaps.size for market, gaps in found.gaps.items()} for found in flat]
     pools = []
-    for i, one in enumerate(frames):
-        for j, other in enumerate(frames):
-            if i != j:
-                found = pool(one, one["probability"].to_numpy(), other["probability"].to_numpy())
-                gaps = {market: gap - gap.mean() for market, gap in found.gaps.items()}
-                pools.append(found._replace(gaps=gaps))
+    for i, one in enumerate(flat):
+        for j, other in enumerate(flat):
+            if i != j and shape[i] == shape[j]:
+                gaps = {market: other.gaps[market] - own for market, own in one.gaps.items()}
+                pools.append(one._replace(gaps={m: gap - gap.mean() for m, gap in gaps.items()}))
     return pools
 
 
-def _blurred(frames: list[pd.DataFrame], rng: np.random.Generator) -> tuple[list[Pool], list[Pool]]:
-    better, worse = [], []
+def _blurred(frames: list[pd.DataFrame], rng: np.random.Generator, *, worse: bool) -> list[Pool]:
+    """Return for each model the pair of it and itself, blurred; the challenger is the worse one."""
+    pools = []
     for frame in frames:
         own, blurred = frame["probability"].to_numpy(float), _blur(frame, rng)
-        better.append(pool(frame, blurred, own))
-        worse.append(pool(frame, own, blurred))
-    return better, worse
+        pools.append(pool(frame, own, blurred) if worse else pool(frame, blurred, own))
+    return pools
 
 
 def _blur(frame: pd.DataFrame, rng: np.random.Generator) -> Floats:
@@ -247,7 +282,7 @@ def _config() -> ATLASConfig:
 def _scored(home: Path, config: ATLASConfig, seed: int) -> pd.DataFrame:
     """Return one model's test rows; train and score it unless that was done before."""
     variant = "moe_rule" if seed % 2 else "moe_mlp"
-    path = PROJECT / "var" / "benchmarks" / "promotion" / f"{variant}-{seed}.parquet"
+    path = KEPT / f"{variant}-{seed}.parquet"
     if not path.is_file():
         as_of = pd.Timestamp(str(config.simulated.as_of), tz="UTC")
         data = samples.load(Paths(home), config, as_of)
@@ -272,6 +307,25 @@ def _of_night(home: Path, config: ATLASConfig) -> list[pd.DataFrame]:
         rows = table[(table["split"] == "test") & table["p"].notna()].reset_index(drop=True)
         length = rows["market"].map({name: m.timeframe for name, m in config.markets.items()})
         frames.append(rows[["market", "session", "y", "p", "probability"]].assign(timeframe=length))
+    return frames
+
+
+def _of_evidence(home: Path, config: ATLASConfig, night: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the test rows of the long benchmark's trained models, as many a session as a night."""
+    wanted = night.groupby(["market", "session"]).size().groupby("market").median()
+    length = {name: market.timeframe for name, market in config.markets.items()}
+    frames = []
+    for path in sorted((home / "artifacts" / "evidence" / "simulated").glob("*/*/*.parquet")):
+        if path.stem not in TRAINED or path.parent.name == "volatility":
+            continue
+        table = pd.read_parquet(
+            path, columns=["market", "session", "split", "y", "p", "probability"]
+        )
+        rows = table[(table["split"] == "test") & table["p"].notna()].drop(columns="split")
+        thin = rows.sample(frac=1, random_state=1)  # the same rows of every model
+        place = thin.groupby(["market", "session"]).cumcount()
+        kept = thin[place < thin["market"].map(wanted)].sort_index().reset_index(drop=True)
+        frames.append(kept.assign(timeframe=kept["market"].map(length)))
     return frames
 
 

@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from pipelines import challenge, guards, pair, shadow, tracking
+from pipelines import challenge, guards, pair, score, shadow, tracking
 from pipelines.pair import KEYS
 from pipelines.paths import Paths
 
@@ -129,7 +129,7 @@ def _meet(
         return Outcome(None, f"{said} neither has seen", figures)
     if state["e"] < config.promotion.evidence:
         return Outcome(None, f"{said}: not proven, version {champion} stays champion", figures)
-    failed = guards.unmet(state, slope, as_of, config.promotion.freshness_days)
+    failed = guards.unmet(state, slope, as_of, config.promotion)
     if failed:
         why = "; ".join(failed)
         return Outcome(None, f"{said}: proven, but {why}: version {champion} stays", figures)
@@ -176,7 +176,8 @@ def _scored(
     loads = {role: guards.loads(answers, modality) for role, answers in said.items()}
     for role, answers in said.items():
         rows = pair.filled(rows, role, answers)
-    return pair.add(state, night["as_of"], rows, loads)
+    spent = {role: answers.attrs.get(score.LATENCY) for role, answers in said.items()}
+    return {**pair.add(state, night["as_of"], rows, loads), "latency_ms": spent}
 
 
 def _refresh(
@@ -198,7 +199,7 @@ def _refresh(
     said = f"version {rival.version} is version {holder.version} trained on newer data (refresh)"
     if worse >= config.promotion.evidence:
         return Outcome(None, f"{said}, but it is shown worse: e = {worse:.3g}", figures)
-    failed = guards.unmet(state, slope, as_of, config.promotion.freshness_days)
+    failed = guards.unmet(state, slope, as_of, config.promotion)
     failed = [reason for reason in failed if "plain mean" not in reason]  # worse must be shown
     if failed:
         return Outcome(None, f"{said}, but {'; '.join(failed)}", figures)

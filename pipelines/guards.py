@@ -6,6 +6,7 @@
   holds 1.
 - Its plain mean loss, nothing clipped, is the lower one: bets are clipped, money is not.
 - The evidence is fresh: the newest session that was judged is at most `freshness_days` old.
+- It answers in time: one symbol takes at most `latency_ms` of a processor.
 
 Each guard returns None, or why it fails. A night's figures are returned beside them.
 """
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from atlas.config import PromotionConfig
 from atlas.evaluation import Interval
 from atlas.recalibration import recalibration_slope
 from pipelines import pair, shadow
@@ -84,7 +86,7 @@ def lag_days(state: pair.State, night: pd.Timestamp) -> int | None:
 
 
 def unmet(
-    state: pair.State, slope: Interval, night: pd.Timestamp, freshness_days: int
+    state: pair.State, slope: Interval, night: pd.Timestamp, settings: PromotionConfig
 ) -> list[str]:
     """Say which guards fail, in words; an empty list if none does."""
     reasons = []
@@ -99,6 +101,13 @@ def unmet(
     if not plain < 0:
         reasons.append(f"its plain mean log-loss is not lower ({plain:+.5f})")
     lag = lag_days(state, night)
-    if lag is None or lag > freshness_days:
-        reasons.append(f"its newest evidence is {lag} days old, more than {freshness_days}")
+    if lag is None or lag > settings.freshness_days:
+        reasons.append(
+            f"its newest evidence is {lag} days old, more than {settings.freshness_days}"
+        )
+    spent = state.get("latency_ms", {}).get("challenger")
+    if spent is not None and spent > settings.latency_ms:
+        reasons.append(
+            f"an answer about one symbol takes it {spent:.1f} ms, more than {settings.latency_ms:g}"
+        )
     return reasons

@@ -80,16 +80,32 @@ def rollback(paths: Paths) -> dict[str, Any]:
     return {"champion_version": back, "rolled_back": lost, "reason": reason}
 
 
+def rollback_targets(paths: Paths) -> list[str]:
+    """Return the versions that rollbacks, one after the other, would give the office to."""
+    told, found = _told(paths), list[str]()
+    held = tracking.alias(paths, tracking.PREVIOUS)
+    version = str(held.version) if held else None
+    while version is not None and version not in found:
+        found.append(version)
+        version = _replaced_by(told, version)
+    return found
+
+
 def _free_challenger(paths: Paths, version: str) -> None:
     standing = tracking.alias(paths, tracking.CHALLENGER)
     if standing is not None and str(standing.version) == version:
         tracking.stand_down(paths, version)
 
 
-def _known(paths: Paths) -> list[dict[str, Any]]:
-    """Return what is told, after telling a change that nobody told."""
+def _told(paths: Paths) -> list[dict[str, Any]]:
     path = paths.artifacts / FILE
     told: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+    return told
+
+
+def _known(paths: Paths) -> list[dict[str, Any]]:
+    """Return what is told, after telling a change that nobody told."""
+    path, told = paths.artifacts / FILE, _told(paths)
     holder = tracking.champion(paths)
     version = str(holder.version) if holder else None
     last = told[-1]["version"] if told else None

@@ -80,13 +80,16 @@ def child_environment(threads: int) -> dict[str, str]:
     return {**kept, **counts, **fixed}
 
 
-def stream(command: list[str], environment: dict[str, str], name: str) -> Iterator[str]:
+def stream(
+    command: list[str], environment: dict[str, str], name: str, *, folder: Path = PROJECT
+) -> Iterator[str]:
     """Run a command that dies with this process; log and yield its lines.
 
     Args:
         command: the program and its arguments.
         environment: all that the program sees of the environment.
         name: for the log and for errors.
+        folder: where it runs.
 
     Raises:
         ModelError: the command did not exit with 0; its last lines are in the message.
@@ -94,7 +97,7 @@ def stream(command: list[str], environment: dict[str, str], name: str) -> Iterat
     process = subprocess.Popen(
         command,
         env=environment,
-        cwd=PROJECT,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

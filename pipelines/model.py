@@ -1,8 +1,9 @@
 """The registered model's code: MLflow copies this file into the model and runs it at load time.
 
 It reads files, checks their digests and hands the frame to `atlas.serving`, taken from the atlas/
-that was packed beside the weights. A process that already runs another atlas would silently answer
-with that one's formulas, so it is refused.
+that was packed beside the weights. What answers are the ONNX graphs, so torch is not needed; the
+weights that they were made from are packed beside them and checked too. A process that already runs
+another atlas would silently answer with that one's formulas, so it is refused.
 """
 
 import hashlib
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import safetensors.torch
 import yaml
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -19,32 +19,33 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 import atlas
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from atlas.moe import AtlasMoE, build_model
+from atlas.graphs import Graphs
 from atlas.serving import Served, forecast
 
 __all__ = ["AtlasModel"]
+
+MODALITIES = ("chart", "surface")  # names of the artifacts that are graphs
 
 
 class AtlasModel(PythonModel):
     """ATLAS behind MLflow's `predict`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Read weights and configuration, refusing files or code that are not the manifest's."""
+        """Read graphs and configuration, refusing files or code that are not the manifest's."""
         manifest = Path(context.artifacts["manifest"])
         digests = json.loads(manifest.read_text(encoding="utf-8"))
         _check_code(Path(str(atlas.__file__)).parent.parent, digests)
-        weights = _checked(Path(context.artifacts["weights"]), digests)
+        _checked(Path(context.artifacts["weights"]), digests)
         card = json.loads(_checked(Path(context.artifacts["config"]), digests))
         config = _ordered(ATLASConfig.parse(card["config"]), card)
-        model = build_model(config, variant=card["variant"])
-        if not isinstance(model, AtlasMoE):
+        if not card["variant"].startswith("moe_"):
             raise ModelError(f"expected a mixture of experts to serve, got {card['variant']!r}")
-        try:
-            model.load_state_dict(safetensors.torch.load(weights))
-        except RuntimeError as error:
-            raise ModelError(f"the weights do not fit the packed code: {error}") from None
+        found = {name: Path(file) for name, file in context.artifacts.items() if name in MODALITIES}
+        read = {name: _checked(path, digests) for name, path in found.items()}
+        experts = tuple(config.moe.experts) if config.moe.enabled else ("equity_daily",)
+        graphs = Graphs(read, experts, tuple(config.markets))
         version = _version(manifest.parent.parent, digests["model.safetensors"])
-        self.served = Served(model.eval(), config, tuple(card["markets"]), version)
+        self.served = Served.of(graphs, config, card["markets"], version)
 
     def predict(
         self,

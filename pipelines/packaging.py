@@ -1,12 +1,14 @@
 """Pack a trained variant as an MLflow model that needs nothing but itself to predict.
 
 - "Models from code": pipelines/model.py is copied in and run at load time, beside the atlas/ that
-  the weights were trained with. Weights are safetensors; there is no pickle.
-- manifest.json holds the digests of weights, configuration and code; model.py checks them at load.
+  the weights were trained with. Weights are safetensors, what answers are ONNX graphs made of them
+  (`pipelines.graph_files`); there is no pickle.
+- manifest.json holds the digests of weights, graphs, configuration and code; model.py checks them
+  at load.
   It lies beside the files it vouches for, so the version is tagged with the manifest's own digest,
   and `check` compares all of them before any code of the model runs.
 - The requirements are what prediction imports, at the versions that trained it, and no more: no
-  Airflow, no DVC, no Great Expectations.
+  torch, no Airflow, no DVC, no Great Expectations.
 """
 
 import hashlib
@@ -26,12 +28,23 @@ from mlflow.types.schema import AnyType
 
 from atlas.bars import OPTIONAL, PRICES
 from atlas.errors import ModelError
-from atlas.tails import SUMS
+from atlas.long_frame import SUMS
+from pipelines import graph_files
 from pipelines.files import digest
 from pipelines.paths import PROJECT, Paths
 from pipelines.tracking import MODEL
 
-__all__ = ["FILES", "REQUIREMENTS", "card", "check", "example", "log", "manifest", "signature"]
+__all__ = [
+    "FILES",
+    "REQUIREMENTS",
+    "card",
+    "check",
+    "example",
+    "graphs",
+    "log",
+    "manifest",
+    "signature",
+]
 
 FILES = ("model.safetensors", "config.json")
 LOADER = "model.py"
@@ -40,31 +53,39 @@ REQUIREMENTS = (  # the distributions that `import atlas.serving` and a predicti
     "mlflow",
     "numba",
     "numpy",
+    "onnxruntime",
     "pandas",
     "pydantic",
     "pyyaml",
-    "safetensors",
     "scipy",
-    "torch",
 )
 
 
-def manifest(paths: Paths, variant: str) -> bytes:
+def graphs(paths: Paths, variant: str) -> dict[str, bytes]:
+    """Return the ONNX graphs of a trained variant, by modality.
+
+    Raises:
+        ModelError: a file of the trained variant is missing, or is no mixture's.
+    """
+    _present(paths, variant)
+    return graph_files.read(paths.model(variant))
+
+
+def manifest(paths: Paths, variant: str, made: Mapping[str, bytes]) -> bytes:
     """Return manifest.json: the digest of every file that a prediction of the variant reads.
+
+    Args:
+        made: what `graphs` returned.
 
     Raises:
         ModelError: a file of the trained variant is missing.
     """
+    _present(paths, variant)
     folder = paths.model(variant)
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
-        raise ModelError(
-            f"{folder}: expected {', '.join(FILES)}; {', '.join(missing)} is missing: run "
-            f"`python -m pipelines train --variant {variant}` first"
-        )
     code = sorted((PROJECT / "atlas").rglob("*.py"))
     digests = {
         **{name: digest(folder / name) for name in FILES},
+        **{f"{kind}.onnx": hashlib.sha256(graph).hexdigest() for kind, graph in made.items()},
         **{str(path.relative_to(PROJECT)): digest(path) for path in code},
         LOADER: digest(PROJECT / "pipelines" / LOADER),
     }
@@ -72,17 +93,25 @@ def manifest(paths: Paths, variant: str) -> bytes:
 
 
 def log(
-    paths: Paths, variant: str, experts: Sequence[str], tags: Mapping[str, str], vouched: bytes
+    paths: Paths,
+    variant: str,
+    experts: Sequence[str],
+    tags: Mapping[str, str],
+    vouched: bytes,
+    made: Mapping[str, bytes],
 ) -> Any:
     """Log the variant's files as a model of the active run; return MLflow's description of it.
 
     Args:
         vouched: what `manifest` returned.
+        made: what `graphs` returned.
     """
     folder = paths.model(variant)
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch) / "manifest.json"
         written.write_bytes(vouched)
+        for kind, graph in made.items():
+            (Path(scratch) / f"{kind}.onnx").write_bytes(graph)
         return mlflow.pyfunc.log_model(
             name=MODEL,
             python_model=str(PROJECT / "pipelines" / LOADER),
@@ -91,6 +120,7 @@ def log(
                 "weights": str(folder / FILES[0]),
                 "config": str(folder / FILES[1]),
                 "manifest": str(written),
+                **{kind: str(Path(scratch) / f"{kind}.onnx") for kind in made},
             },
             signature=signature(experts),
             input_example=example(),
@@ -112,8 +142,18 @@ def check(folder: Path, wanted: str) -> None:
     vouching = folder / "artifacts" / "manifest.json"
     _same(vouching, wanted)
     for name, known in json.loads(vouching.read_bytes()).items():
-        place = "artifacts" if name in FILES else "" if name == LOADER else "code"
+        place = "code" if name.startswith("atlas/") else "" if name == LOADER else "artifacts"
         _same(folder / place / name, known)
+
+
+def _present(paths: Paths, variant: str) -> None:
+    folder = paths.model(variant)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{folder}: expected {', '.join(FILES)}; {', '.join(missing)} is missing: run "
+            f"`python -m pipelines train --variant {variant}` first"
+        )
 
 
 def _same(path: Path, wanted: str) -> None:

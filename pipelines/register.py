@@ -22,7 +22,7 @@ from mlflow.entities import Metric, Param
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.metrics import log_losses
-from pipelines import curves, packaging, tracking
+from pipelines import curves, packaging, reproduce, tracking
 from pipelines.files import digest, write_json
 from pipelines.paths import PROJECT, Paths
 from pipelines.stamps import code_digest
@@ -156,13 +156,18 @@ def _register(
     losses: dict[str, float],
 ) -> Any:
     variant, name = tags["variant"], f"night {tags['as_of']}"
-    vouched = packaging.manifest(paths, variant)
+    made = packaging.graphs(paths, variant)
+    vouched = packaging.manifest(paths, variant, made)
     # in the database, away from the files it vouches for: whoever changes those is found out
-    tags = {**tags, tracking.MANIFEST: hashlib.sha256(vouched).hexdigest()}
+    record = reproduce.record(paths, config, variant)
+    tags |= {
+        tracking.MANIFEST: hashlib.sha256(vouched).hexdigest(),
+        tracking.REPRODUCTION: hashlib.sha256(record).hexdigest(),
+    }
     with tracking.night_run(client, name, tags["key"], tags) as run:
         run_id = run.info.run_id
         # before the metrics, each of which MLflow would otherwise copy to the model, one by one
-        model = packaging.log(paths, variant, _experts(config), tags, vouched)
+        model = packaging.log(paths, variant, _experts(config), tags, vouched, made)
         _log_params(client, run_id, config)
         _log_table(client, run_id, paths, run.info.start_time)
         _log_losses(client, run_id, losses)
@@ -170,6 +175,7 @@ def _register(
         client.log_batch(run_id, metrics=points)
         card = packaging.card(tags, losses, pd.read_parquet(paths.benchmark / "table.parquet"))
         client.log_text(run_id, card, "model_card.md")
+        client.log_text(run_id, record.decode(), reproduce.RECORD)
         for path in _evidence(paths):
             client.log_artifact(run_id, str(path))
         pages = paths.data_docs(tags["as_of"], "any").parent

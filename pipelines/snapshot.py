@@ -22,7 +22,7 @@ from atlas.errors import DataError, HomeError
 from pipelines.files import read_json, write_bytes, write_json
 from pipelines.paths import Paths
 
-__all__ = ["data_version", "run"]
+__all__ = ["data_version", "remote_of", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
         log.info("snapshot: data/ is unchanged, skipped")
         return {"data_version": found["data_version"], "pushed": found["pushed"], "skipped": True}
     _dvc(paths, "add", paths.data.name)
-    pushed = _remote(paths) is not None
+    pushed = remote_of(paths) is not None
     if pushed:
         # this target alone: outputs of dvc.yaml's stages may not be in the cache
         _dvc(paths, "push", paths.data_dvc.name)
@@ -112,15 +112,15 @@ def _holds(paths: Paths, version: str) -> bool:
     """Return whether data.dvc still records `version`, and a remote that is a folder has it."""
     if not paths.data_dvc.is_file() or data_version(paths) != version:
         return False
-    url = _remote(paths)
+    url = remote_of(paths)
     if url is None or "://" in url:
         return True
     path = paths.home / ".dvc" / url / "files" / "md5" / version[:2] / version[2:]
     return path.is_file()
 
 
-def _remote(paths: Paths) -> str | None:
-    """Return the address of DVC's default remote, as its configuration files have it."""
+def remote_of(paths: Paths) -> str | None:
+    """Return the address of DVC's default remote, as its configuration files have it, or None."""
     settings = configparser.ConfigParser(interpolation=None)
     settings.read([paths.home / ".dvc" / "config", paths.home / ".dvc" / "config.local"])
     name = settings.get("core", "remote", fallback=None)

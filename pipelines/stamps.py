@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["code_digest", "once"]
+__all__ = ["code_digest", "code_digest_of", "once"]
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,15 @@ log = logging.getLogger(__name__)
 @cache
 def code_digest() -> str:
     """Return a digest over the sources of atlas/ and pipelines/ that are running, and the lock."""
-    total = hashlib.sha256((PROJECT / "requirements.lock").read_bytes())
+    return code_digest_of(PROJECT)
+
+
+def code_digest_of(project: Path) -> str:
+    """Return the digest that `code_digest` gives of another checkout."""
+    total = hashlib.sha256((project / "requirements.lock").read_bytes())
     for package in ("atlas", "pipelines"):
-        for path in sorted((PROJECT / package).rglob("*.py")):
-            total.update(str(path.relative_to(PROJECT)).encode())
+        for path in sorted((project / package).rglob("*.py")):
+            total.update(str(path.relative_to(project)).encode())
             total.update(path.read_bytes())
     return total.hexdigest()
 

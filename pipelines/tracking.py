@@ -47,6 +47,7 @@ __all__ = [
     "MANIFEST",
     "MODEL",
     "PREVIOUS",
+    "REPRODUCTION",
     "STOOD_DOWN",
     "Revision",
     "alias",
@@ -74,6 +75,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
 DECISION = "promotion.json"  # the artifact of a run that says what was decided of its version
+REPRODUCTION = "reproduction"  # a version's tag: the digest of its reproduction.json
 MANIFEST = "manifest"  # a version's tag: the digest of its manifest.json
 STOOD_DOWN = "stood_down"  # a version's tag: why it never stands against a champion again
 _QUIET = ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.models", "mlflow.pyfunc")

@@ -113,15 +113,17 @@ def test_guards_name_what_fails() -> None:
     """A dead expert, a boasting slope, a plain loss and old evidence each hold the office."""
     state = _night(_state(), "a", _rows(range(TODAY - 40, TODAY)))
     honest = Interval(1.3, 0.9, 1.7)
-    assert guards.unmet(state, honest, NIGHT, 14) == []
+    assert guards.unmet(state, honest, NIGHT, SETTINGS) == []
     dead = {**state, "loads": {**LOADS, "challenger": {"chart": {"a": 0.996, "b": 0.004}}}}
-    assert "its expert b has died" in guards.unmet(dead, honest, NIGHT, 14)[0]
-    boasting = guards.unmet(state, Interval(0.6, 0.5, 0.7), NIGHT, 14)
+    assert "its expert b has died" in guards.unmet(dead, honest, NIGHT, SETTINGS)[0]
+    boasting = guards.unmet(state, Interval(0.6, 0.5, 0.7), NIGHT, SETTINGS)
     assert "recalibration slope is 0.60 [0.50, 0.70]" in boasting[0]
     late = NIGHT + pd.Timedelta(days=20)
-    assert "21 days old" in guards.unmet(state, honest, late, 14)[0]
+    assert "21 days old" in guards.unmet(state, honest, late, SETTINGS)[0]
+    slow = {**state, "latency_ms": {"champion": 2.0, "challenger": 250.0}}
+    assert "takes it 250.0 ms, more than 100" in guards.unmet(slow, honest, NIGHT, SETTINGS)[0]
     worse = _night(_state(), "a", _rows(range(TODAY - 40, TODAY), -0.1))
-    assert "plain mean log-loss is not lower" in guards.unmet(worse, honest, NIGHT, 14)[0]
+    assert "plain mean log-loss is not lower" in guards.unmet(worse, honest, NIGHT, SETTINGS)[0]
 
 
 def test_loads_are_shares_of_places_by_modality() -> None:

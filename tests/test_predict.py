@@ -16,10 +16,10 @@ import pytest
 from atlas.config import MarketConfig
 from atlas.data_fingerprint import fingerprint, session_sums
 from atlas.errors import DataError, ModelError
+from atlas.long_frame import sums_text
 from atlas.serving import FLAT, NO_HURST, NO_VOL30, SHORT_VOL30, bars_per_session
-from atlas.tails import sums_text
 from pipelines import challenge, packaging, predict, register, store, tracking
-from pipelines.paths import PROJECT, Paths
+from pipelines.paths import Paths
 from tests.registered import AS_OF, MARKETS, copy_home, tiny_config
 
 CONFIG = tiny_config()
@@ -362,19 +362,98 @@ def test_asking_without_a_champion_says_so(paths: Paths) -> None:
         predict.predict(paths, CONFIG, "ANY", as_of=AS_OF)
 
 
-def test_the_requirements_are_what_prediction_imports() -> None:
-    """Every library that the served modules import is required, and no orchestration is loaded."""
-    code = (
-        "import sys, atlas.serving; from pathlib import Path; "
-        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('atlas'))); "
-        "print(*{n.split('.')[0] for n in sys.modules})"
-    )
+def test_the_requirements_are_what_prediction_imports(paths: Paths) -> None:
+    """Without torch, DVC and Airflow a process loads it, and its code imports no other library."""
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {{"torch", "dvc", "airflow", "great_expectations", "lightgbm"}}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+import mlflow
+mlflow.set_tracking_uri({paths.tracking_uri!r})
+mlflow.set_registry_uri({paths.tracking_uri!r})
+model = mlflow.pyfunc.load_model("models:/{tracking.MODEL}/1")
+answers = model.predict(model.input_example.assign(market="tulips"))
+print(answers["reason"].iloc[0])
+print(*(m.__file__ for n, m in sys.modules.items() if n.startswith("atlas")))
+"""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=paths.home, capture_output=True, text=True, check=False
     )
-    files, loaded = (line.split() for line in done.stdout.splitlines())
+    assert done.returncode == 0, done.stderr[-2000:]
+    reason, modules = done.stdout.splitlines()[-2:]
+    assert "unknown market" in reason
+    files = [Path(file) for file in modules.split()]
+    assert all(file.is_relative_to(paths.mlflow_artifacts.resolve()) for file in files)
     imports = re.compile(r"^\s*(?:from|import) (\w+)", re.MULTILINE)
-    named = {name for file in files for name in imports.findall(Path(file).read_text())}
+    named = {name for file in files for name in imports.findall(file.read_text())}
     libraries = {name.replace("_", "-") for name in named - set(sys.stdlib_module_names)}
     assert libraries - {"atlas"} <= set(packaging.REQUIREMENTS)
-    assert not {"airflow", "dvc", "great_expectations", "lightgbm", "lightning"} & set(loaded)
+
+
+def test_a_changed_graph_is_not_loaded(paths: Paths) -> None:
+    """The graphs that answer are vouched for as the weights are."""
+    graph = next((paths.mlflow_artifacts / "models").rglob("chart.onnx"))
+    content = graph.read_bytes()
+    graph.write_bytes(content + b"\0")
+    try:
+        with pytest.raises(ModelError, match=r"chart.onnx: expected digest"):
+            mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1")
+    finally:
+        graph.write_bytes(content)
+
+
+def test_many_symbols_are_answered_as_each_alone(model: Any, bars: pd.DataFrame) -> None:
+    """A long frame of odd symbols, sorted or not, gets the answers that each symbol gets alone."""
+    frame = odd_symbols(bars[bars["symbol"] == bars["symbol"].iloc[0]].tail(330))
+    now = {"now": "2026-11-21"}
+    alone = pd.concat(
+        [model.predict(own, params=now) for _, own in frame.groupby("symbol", sort=False)]
+    )
+    shuffled = frame.sample(frac=1, random_state=1)
+    for asked in (frame, shuffled):
+        together = model.predict(asked, params=now)
+        keyed = [given.set_index("symbol").sort_index() for given in (together, alone)]
+        pd.testing.assert_frame_equal(*keyed, rtol=0, atol=1e-6, check_dtype=False)
+    silent = {"another scale", "bad", "empty", "few", "last bad", "split", "unknown before"}
+    assert set(alone.loc[alone["abstain"], "symbol"]) == silent
+
+
+def odd_symbols(one: pd.DataFrame) -> pd.DataFrame:
+    """Copies of one symbol's bars, each with something of its own."""
+    one = one.drop(columns="adj_close", errors="ignore").reset_index(drop=True)
+    plain = one.assign(adj_close=np.nan, turnover=np.nan, bid=np.nan, ask=np.nan)
+    close = plain["close"]
+    prices = ["open", "high", "low", "close"]
+    doubled = plain.copy()
+    doubled.loc[200:, prices] *= 20
+    spike = plain.copy()
+    spike.loc[100, prices] *= 20
+    kinds = {
+        "plain": plain,
+        "split": plain.assign(adj_close=close * np.where(plain.index < 150, 0.5, 1.0)),
+        "holes": plain.assign(adj_close=close.mask(plain.index % 7 == 3)),
+        "unknown before": plain.assign(adj_close=close.mask(plain.index < 290)),
+        "quoted": plain.assign(bid=close * 0.999, ask=close * 1.001),
+        "turnover": plain.assign(turnover=close * plain["volume"] * 1.1),
+        "no volume": plain.assign(volume=np.nan),
+        "another scale": doubled,
+        "spike": spike,
+        "few": plain.tail(63),
+        "short": plain.tail(100),
+        "bad": plain.assign(low=plain["low"].mask(plain.index == 320, 1e9)),
+        "empty": plain.assign(close=np.nan),
+        "last bad": plain.assign(open=plain["open"].mask(plain.index == plain.index[-1])),
+    }
+    return pd.concat([own.assign(symbol=name) for name, own in kinds.items()], ignore_index=True)
+
+
+def test_names_that_read_alike_are_one_symbol(model: Any, bars: pd.DataFrame) -> None:
+    """A symbol that comes as a number in one row and as its text in another is one symbol."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]]
+    mixed = [600 if row % 2 else "600" for row in range(len(one))]
+    answers = model.predict(one.assign(symbol=pd.Series(mixed, index=one.index, dtype=object)))
+    assert answers["symbol"].tolist() == ["600"]
+    assert not answers["abstain"].any()

@@ -208,6 +208,7 @@ def test_a_night_run_again_counts_no_session_twice(life: Life) -> None:
     assert state["nights"] == ["2026-11-20"]
     days = [day["session"] for day in state["days"]]
     assert days == sorted(set(days))
+    assert all(spent > 0 for spent in state["latency_ms"].values())
 
 
 def test_what_both_said_is_kept(life: Life) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from pipelines import register, tracking
+from pipelines import environment, register, reproduce, tracking
 from pipelines.files import read_json, write_parquet
 from pipelines.paths import Paths
 from tests.registered import AS_OF, copy_home, tiny_config
@@ -129,9 +129,10 @@ def test_the_model_holds_no_pickle_and_only_what_prediction_needs(paths: Paths) 
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
     assert (model / "artifacts" / "model.safetensors").is_file()
     assert (model / "code" / "atlas" / "serving.py").is_file()
-    for absent in ("airflow", "dvc", "great", "lightgbm", "lightning"):
+    assert (model / "artifacts" / "chart.onnx").is_file()
+    for absent in ("airflow", "dvc", "great", "lightgbm", "lightning", "torch"):
         assert absent not in requirements
-    assert "torch==" in requirements
+    assert "onnxruntime==" in requirements
     assert "+cpu" not in requirements
 
 
@@ -146,6 +147,57 @@ def test_a_killed_registration_is_begun_anew(tmp_path: Path, config: ATLASConfig
     assert first["registered"]
     assert first["key"] == key
     assert client.get_run(left.info.run_id).info.status == "KILLED"
+
+
+def test_a_version_carries_what_reproducing_it_takes(paths: Paths, config: ATLASConfig) -> None:
+    """Parameters in their order, the environment, and the digest of every file it stands on."""
+    version = tracking.resolve(paths, "1")
+    uri = mlflow.get_run(str(version.run_id)).info.artifact_uri
+    text = mlflow.artifacts.load_text(f"{uri}/{reproduce.RECORD}")
+    found = json.loads(text)
+    assert sha256(text.encode()).hexdigest() == version.tags[tracking.REPRODUCTION]
+    assert list(found["params"]["markets"]) == list(config.markets)
+    assert found["environment"]["threads"] == config.training.threads
+    assert "library torch" in found["environment"]
+    weights = f"models/{version.tags['variant']}/model.safetensors"
+    assert found["digests"][weights] == version.tags["weights"]
+    assert {f"fingerprints/{name}.parquet" for name in config.markets} <= set(found["digests"])
+    assert "validation_log_loss" in found["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "message"),
+    [
+        ("git_commit", "0" * 40, "commit 0+ is unknown to this repository"),
+        (tracking.REPRODUCTION, "0" * 64, "reproduction.json of version 1 was changed"),
+        ("code", "0" * 64, "changes that were never committed"),
+    ],
+)
+def test_what_cannot_be_reproduced_says_why(
+    paths: Paths, tmp_path: Path, tag: str, value: str, message: str
+) -> None:
+    """An unknown commit, a changed record and uncommitted code end before anything is trained."""
+    client = tracking.open_registry(paths)
+    known = tracking.resolve(paths, "1").tags[tag]
+    if tag == "code" and tracking.revision().commit == "unknown":
+        pytest.skip("not a git checkout")
+    client.set_model_version_tag(tracking.MODEL, "1", tag, value)
+    try:
+        with pytest.raises(ModelError, match=message):
+            reproduce.run(paths, "1", work=tmp_path / "work")
+    finally:
+        client.set_model_version_tag(tracking.MODEL, "1", tag, known)
+
+
+def test_differences_of_environments_are_named() -> None:
+    """A library, the thread count and what one processor has more than the other."""
+    now = environment.recorded(1)
+    then = {**now, "threads": 4, "library torch": "0.1", "processor features": "AVX512F"}
+    lines = environment.differences(then, now)
+    assert environment.differences(now, now) == []
+    assert any(line.startswith("library torch: 0.1 when it was trained") for line in lines)
+    assert "threads: 4 when it was trained, 1 here" in lines
+    assert any(line.startswith("processor features: ") for line in lines)
 
 
 def test_an_untrained_candidate_is_named(tmp_path: Path, config: ATLASConfig) -> None:
