@@ -160,16 +160,18 @@ def _work(paths: Paths, config: ATLASConfig, stage: str, market: str, folder: Pa
 
 def _predict(paths: Paths, config: ATLASConfig, market: str) -> None:
     """Collect the newest bars of every symbol from the store and answer them in one call."""
+    from atlas.graphs import Graphs
     from atlas.moe import AtlasMoE, build_model
     from atlas.serving import Served, forecast
-    from pipelines import challenge, store
+    from pipelines import challenge, graph_files, store
 
     rows = pd.DataFrame({"market": market, "symbol": store.symbols(paths, market)})
     rows = rows.assign(timestamp=NIGHT - pd.Timedelta(days=1))
     frame = challenge.frames(paths, config, rows, NIGHT).drop(columns="since")
     model = build_model(config, variant="moe_mlp")
     assert isinstance(model, AtlasMoE)
-    answers = forecast(Served(model.eval(), config, tuple(config.markets), "scale"), frame)
+    graphs = Graphs(graph_files.graphs_of(model.eval()), model.expert_ids, model.markets)
+    answers = forecast(Served.of(graphs, config, tuple(config.markets), "scale"), frame)
     assert len(answers) == len(rows)
 
 
