@@ -116,16 +116,15 @@ async function inSight() {
   await new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
 }
 
-function fetchAhead(rel) {
-  const link = document.createElement("link");
-  Object.assign(link, { rel, as: "script", href: document.body.dataset.plotly, fetchPriority: "low" });
-  document.head.append(link);
+// Into the browser's cache, without running it; a preload link would warn where data come late.
+function fetchAhead() {
+  fetch(document.body.dataset.plotly, { priority: "low" }).then((answer) => answer.blob()).catch(() => {});
 }
 
 function watchBoxes() {
   const boxes = document.querySelectorAll(".plot");
-  if (!boxes.length) return addEventListener("load", () => fetchAhead("prefetch"));
-  fetchAhead("preload");
+  if (!boxes.length) return addEventListener("load", fetchAhead);
+  fetchAhead();
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;

@@ -187,8 +187,12 @@ def test_figures_stand_before_the_large_script(address: str, browser: Any) -> No
     page = browser.new_page()
     page.route("**/plotly*", lambda route: route.abort())
     page.goto(f"{address}/gate", wait_until="domcontentloaded")
-    page.wait_for_selector(".plot[data-state=sketched] svg path", timeout=30_000)
-    assert page.inner_text(".summary")
+    for box in page.query_selector_all(".plot"):
+        box.scroll_into_view_if_needed()
+    page.wait_for_function("!document.querySelector('.plot:not([data-state=sketched])')")
+    for figure in page.query_selector_all(".chart"):
+        assert figure.query_selector(".sketch path, .sketch rect")
+        assert figure.query_selector(".summary").inner_text()
     page.close()
 
 
