@@ -96,10 +96,12 @@ def main(
         for market in MARKETS
         for seed in range(11, 11 + seeds)
     ]
-    typer.echo(pd.DataFrame(rows).round(1).to_string(index=False))
+    typer.echo(pd.DataFrame(rows).to_string(index=False))
     typer.echo(pd.DataFrame(nights).round(2).to_string(index=False))
     if json_path is not None:
-        document = {"metadata": metadata("drift", 7), "series": rows, "markets": nights}
+        about = metadata("drift", 7)
+        about["command"] = f"python -m benchmarks.drift --rounds {rounds} --seeds {seeds}"
+        document = {"metadata": about, "series": rows, "markets": nights}
         json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
