@@ -10,23 +10,25 @@ var/benchmarks/scale, so a run that was stopped goes on; remove it to measure an
 - Memory is the largest resident set of a stage less what was resident before it.
 - The case `minute` is one symbol with 100,000 1-minute bars: what a bar costs, for docs/scale.md.
 - A stage also has a fixed cost (a suite, a page, a table), which ten symbols share and 5,000 do not
-  notice. So what must be flat is the cost of one more symbol: between 1,000 and 5,000 it may be at
-  most 1.2 times that between 100 and 1,000. Above that something grows faster than symbols.
+  notice. So what must be flat is the cost of one more symbol: between the two largest sizes it may
+  be at most 1.2 times that between the two before. Above that something grows faster than symbols.
+- `python -m benchmarks.scale --largest 1000` leaves out the sizes above.
 """
 
 import ctypes
 import gc
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import typer
 
 from atlas.config import ATLASConfig
 from benchmarks.balance import PROJECT
-from benchmarks.harness import Ratio, Report, Timing
+from benchmarks.harness import Ratio, Report, Timing, metadata
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
 
@@ -38,17 +40,18 @@ SESSIONS = 320
 NIGHT = pd.Timestamp("2026-11-20", tz="UTC")
 WORK = PROJECT / "var" / "benchmarks" / "scale"
 FLAT = 1.2
+SEED = 7
 _WARM, _MARKET, MINUTE = "warm", "daily", "minute"
 BARS = 100_000
 
 
-def run(seed: int) -> Report:
+def run(seed: int, sizes: tuple[int, ...] = SIZES) -> Report:
     """Measure what is not measured yet; report seconds and KiB a symbol, and the ratios."""
-    found = {size: measured(str(size), seed) for size in SIZES}
+    found = {size: measured(str(size), seed) for size in sizes}
     minute = measured(MINUTE, seed)
     results, ratios = [], []
     for stage in STAGES:
-        for size in SIZES:
+        for size in sizes:
             for name, unit, factor in _SHOWN:
                 value = factor * found[size][stage][name] / size
                 label = f"{stage} {name} a symbol of {size}"
@@ -77,10 +80,11 @@ def configuration() -> ATLASConfig:
 
 
 def _growth(found: dict[int, dict[str, Any]], stage: str, name: str) -> float:
-    """Return what one more symbol costs among many over what it costs among few."""
-    few, middle, many = (found[size][stage][name] for size in SIZES[1:])
-    late = (many - middle) / (SIZES[3] - SIZES[2])
-    early = (middle - few) / (SIZES[2] - SIZES[1])
+    """Return what one more symbol costs among the most over what it costs among fewer."""
+    few, middle, many = sorted(found)[-3:]
+    cost = {size: found[size][stage][name] for size in (few, middle, many)}
+    late = (cost[many] - cost[middle]) / (many - middle)
+    early = (cost[middle] - cost[few]) / (middle - few)
     return float(late / early) if early > 0 else float("nan")
 
 
@@ -187,3 +191,28 @@ def _fresh_memory() -> int:
 def _memory(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def main(
+    largest: Annotated[int, typer.Option(help="symbols")] = SIZES[-1],
+    json_path: Annotated[Path | None, typer.Option("--json", help="write the document")] = None,
+) -> None:
+    """Measure the sizes up to the largest and print the costs."""
+    report = run(SEED, tuple(size for size in SIZES if size <= largest))
+    for row in report.results:
+        typer.echo(f"{row.name:<40} {row.median:10.4g} {row.unit}")
+    for claim in report.ratios:
+        typer.echo(f"{claim.name:<40} {claim.value:10.4g} (target {claim.target:g})")
+    if json_path is not None:
+        about = metadata("scale", SEED)
+        about["command"] = f"python -m benchmarks.scale --largest {largest}"
+        document = {
+            "metadata": about,
+            "results": [row._asdict() for row in report.results],
+            "ratios": [claim._asdict() for claim in report.ratios],
+        }
+        write_json(json_path, document)
+
+
+if __name__ == "__main__":
+    typer.run(main)
