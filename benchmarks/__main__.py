@@ -13,7 +13,16 @@ import typer
 
 from benchmarks.harness import Report, metadata
 
-NAMES = ("fingerprint", "chart", "latency", "ingest", "scale", "size", "training")
+NAMES = (
+    "fingerprint",
+    "fingerprint_scale",
+    "chart",
+    "latency",
+    "ingest",
+    "scale",
+    "size",
+    "training",
+)
 OWN = ("predict", "promotion", "registry_kills")
 SEED = 7
 

@@ -3,16 +3,11 @@
 - The peers compute what they can express of the same columns: pandas `apply` and NumPy's sliding
   window all windowed ones, built-in rolling methods of pandas and polars all but trend_r2. They run
   on fewer bars, as a rate. The copy is of the columns that come in and the table that goes out.
-- The same at 20 million bars, with the memory it takes beyond input and output; time per bar from
-  ten thousand to twenty million bars and from one to two thousand symbols.
-- What a user waits for once: the first call in a process without compiled code on disk.
+- Seconds are a processor's, so that they mean one core on a busy machine too.
+- Lengths, symbols and the first call are measured by `python -m benchmarks fingerprint_scale`.
 """
 
-import os
-import subprocess
-import sys
-import tempfile
-import tracemalloc
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -20,23 +15,20 @@ import pandas as pd
 import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 
-from atlas.data_fingerprint import fingerprint, fingerprint_symbols
-from benchmarks.harness import Ratio, Report, Timing, interleave, ratio, timing
+from atlas.data_fingerprint import fingerprint
+from benchmarks.harness import Ratio, Report, interleave, ratio, timing
 
-__all__ = ["run"]
+__all__ = ["random_bars", "rates_of", "run"]
 
 BARS = 1_000_000
-MANY_BARS = 20_000_000
-SIZES = (10_000, 100_000, BARS)
-SYMBOLS, SYMBOL_BARS = 2_000, 500
-ROUNDS, MANY_ROUNDS = 9, 3
+ROUNDS = 9
 
 Works = dict[str, Callable[[], object]]
 
 
 def run(seed: int) -> Report:
     """Measure one core; the peers in the same rounds at a million bars."""
-    bars = _bars(BARS, seed)
+    bars = random_bars(BARS, seed)
     table = fingerprint(bars, "1min")
     works: Works = {
         "fingerprint": lambda: fingerprint(bars, "1min"),
@@ -47,7 +39,7 @@ def run(seed: int) -> Report:
         "pandas rolling + apply": lambda: _apply(bars.iloc[:3_000]),
     }
     sizes = dict(zip(works, (BARS, BARS, 200_000, 100_000, 20_000, 3_000), strict=True))
-    rates = _rates(works, sizes, ROUNDS)
+    rates = rates_of(works, sizes, ROUNDS)
     ours = rates["fingerprint"]
     ratios: list[Ratio] = [
         ratio("over_pandas_apply", ours, rates["pandas rolling + apply"], 500),
@@ -57,90 +49,17 @@ def run(seed: int) -> Report:
         ratio("share_of_copy_floor", ours, rates["copy of the same columns"], 0.40),
     ]
     results = [timing(name, "bars/s", rate) for name, rate in rates.items()]
-    for part in (_flat(bars), _many(seed), _first_call()):
-        results += part.results
-        ratios += part.ratios
     return Report(results, ratios)
 
 
-def _rates(works: Works, sizes: dict[str, int], rounds: int) -> dict[str, list[float]]:
-    seconds = interleave(works, rounds)
+def rates_of(works: Works, sizes: dict[str, int], rounds: int) -> dict[str, list[float]]:
+    """Return bars a second of a processor, round by round."""
+    seconds = interleave(works, rounds, time.process_time)
     return {name: [sizes[name] / s for s in values] for name, values in seconds.items()}
 
 
-def _flat(bars: pd.DataFrame) -> Report:
-    """Measure time per bar over lengths and over numbers of symbols."""
-    works: Works = {
-        f"one symbol, {size:,} bars": lambda size=size: fingerprint(bars.iloc[:size], "1min")  # type: ignore[misc]
-        for size in SIZES
-    }
-    works[f"one symbol of {SYMBOL_BARS}"] = lambda: fingerprint(bars.iloc[:SYMBOL_BARS], "1min")
-    works[f"{SYMBOLS:,} symbols of {SYMBOL_BARS}, a call each"] = lambda: [
-        fingerprint(bars.iloc[start : start + SYMBOL_BARS], "1min")
-        for start in range(0, SYMBOLS * SYMBOL_BARS, SYMBOL_BARS)
-    ]
-    offsets = np.arange(0, SYMBOLS * SYMBOL_BARS + 1, SYMBOL_BARS)
-    works[f"{SYMBOLS:,} symbols of {SYMBOL_BARS}, one call"] = lambda: fingerprint_symbols(
-        bars, offsets, "1min"
-    )
-    many = SYMBOLS * SYMBOL_BARS
-    sizes = dict(zip(works, (*SIZES, SYMBOL_BARS, many, many), strict=True))
-    rates = _rates(works, sizes, MANY_ROUNDS)
-    names = list(works)
-    return Report(
-        [timing(name, "bars/s", rates[name]) for name in names],
-        [
-            ratio("rate_1m_over_10k", rates[names[2]], rates[names[0]], None),
-            ratio("rate_2000_symbols_over_1m", rates[names[5]], rates[names[2]], None),
-        ],
-    )
-
-
-def _many(seed: int) -> Report:
-    """Measure 20 million bars beside their copy, and the memory that is not input or output."""
-    bars = _bars(MANY_BARS, seed)
-    tracemalloc.start()
-    table = fingerprint(bars, "1min")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    kept = table.memory_usage(index=False).sum()
-    works: Works = {
-        "fingerprint, 20 M bars": lambda: fingerprint(bars, "1min"),
-        "copy, 20 M bars": lambda: (bars.copy(deep=True), table.copy(deep=True)),
-    }
-    rates = _rates(works, dict.fromkeys(works, MANY_BARS), MANY_ROUNDS)
-    ours, floor = rates.values()
-    extra = [(peak - kept) / 2**20]
-    return Report(
-        [timing(name, "bars/s", rate) for name, rate in rates.items()]
-        + [timing("memory beyond input and output", "MiB", extra)],
-        [ratio("share_of_copy_floor_20m", ours, floor, 0.40)],
-    )
-
-
-def _first_call() -> Report:
-    """Measure the first call in a fresh process, without and with compiled code on disk."""
-    program = (
-        "import numpy as np, pandas as pd, time; from atlas.data_fingerprint import fingerprint;"
-        "i = pd.date_range('2020', periods=300, freq='min', tz='UTC', name='timestamp');"
-        "b = pd.DataFrame({n: np.ones(300) for n in ('open', 'high', 'low', 'close')}, index=i);"
-        "s = time.perf_counter(); fingerprint(b, '1min'); print(time.perf_counter() - s)"
-    )
-    rows: list[Timing] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("first call, nothing compiled", "first call, compiled before"):
-            done = subprocess.run(
-                [sys.executable, "-c", program],
-                env=os.environ | {"NUMBA_CACHE_DIR": folder},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            rows.append(timing(name, "s", [float(done.stdout)]))
-    return Report(rows, [Ratio("first_call_s_at_most_20", rows[0].median, 20.0)])
-
-
-def _bars(n: int, seed: int) -> pd.DataFrame:
+def random_bars(n: int, seed: int) -> pd.DataFrame:
+    """Return minutes of a random walk with quotes."""
     rng = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(1e-3 * rng.standard_normal(n)))
     opened = np.concatenate([[100.0], close[:-1]])
