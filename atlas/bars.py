@@ -225,7 +225,7 @@ def _is_checked(frame: pd.DataFrame) -> bool:
         and not index.hasnans
         and columns[: len(COLUMNS)] == COLUMNS
         and columns == tuple(name for name in (*COLUMNS, *OPTIONAL) if name in columns)
-        and bool((frame.dtypes == np.float64).all())
+        and all(dtype == np.float64 for dtype in frame.dtypes.tolist())
     )
 
 

@@ -96,11 +96,9 @@ def fingerprint(
     Raises:
         BarsError: if a column is missing; DataError: if timestamps do not ascend.
     """
+    raw = check_bars(bars)
     known = {} if session_sums is None else {0: session_sums}
-    bars = check_bars(bars)
-    return fingerprint_symbols(
-        bars, np.array([0, len(bars)]), timeframe, calendar=calendar, session_sums=known
-    )
+    return _symbols(raw, np.array([0, len(raw)]), timeframe, calendar, known)
 
 
 def fingerprint_symbols(
@@ -134,20 +132,8 @@ def fingerprint_symbols(
         Of a long frame with each symbol's rows together, `first = frame["symbol"] !=
         frame["symbol"].shift()` gives `offsets = np.append(np.flatnonzero(first), len(frame))`.
     """
-    step = Timeframe.parse(timeframe)
     raw = check_bars(bars)
-    offsets = _offsets(offsets, len(raw))
-    stamps = _ascending(pd.DatetimeIndex(raw.index), offsets)
-    _warn_of_short_bars(stamps[: offsets[1]], step)
-    starts = session_starts(stamps, offsets, step, calendar)
-    if any(not 0 <= place < len(offsets) - 1 for place in session_sums or ()):
-        raise DataError(
-            f"fingerprint: expected session_sums by a symbol's place, 0 to {len(offsets) - 2}; "
-            f"got {sorted(session_sums or ())[:5]}"
-        )
-    known = {place: _known(sums) for place, sums in (session_sums or {}).items()}
-    sessions = begin_sessions(*starts, offsets, step, calendar, known)
-    return _frame(*bar_table(_bar_columns(raw, offsets), offsets, sessions), stamps)
+    return _symbols(raw, _offsets(offsets, len(raw)), timeframe, calendar, session_sums or {})
 
 
 def fingerprint_tails(
@@ -252,6 +238,28 @@ def _bridged(iv: Floats) -> Floats:
     return out
 
 
+def _symbols(
+    raw: pd.DataFrame,
+    offsets: Longs,
+    timeframe: str,
+    calendar: str,
+    session_sums: Mapping[int, pd.Series],
+) -> pd.DataFrame:
+    """Fingerprint checked bars of symbols end to end."""
+    step = Timeframe.parse(timeframe)
+    stamps = _ascending(pd.DatetimeIndex(raw.index), offsets)
+    _warn_of_short_bars(stamps.asi8[: offsets[1]], step)
+    starts = session_starts(stamps, offsets, step, calendar)
+    if any(not 0 <= place < len(offsets) - 1 for place in session_sums):
+        raise DataError(
+            f"fingerprint: expected session_sums by a symbol's place, 0 to {len(offsets) - 2}; "
+            f"got {sorted(session_sums)[:5]}"
+        )
+    known = {place: _known(sums) for place, sums in session_sums.items()}
+    sessions = begin_sessions(*starts, offsets, step, calendar, known)
+    return _frame(*bar_table(_bar_columns(raw, offsets), offsets, sessions), stamps)
+
+
 def _bar_columns(raw: pd.DataFrame, offsets: Longs) -> dict[str, Floats]:
     prices = adjusted(raw, offsets)
     columns = {name: _values(prices[name]) for name in ("high", "low", "close")}
@@ -318,10 +326,15 @@ def _ascending(stamps: pd.DatetimeIndex, offsets: Longs) -> pd.DatetimeIndex:
     return stamps
 
 
-def _warn_of_short_bars(stamps: pd.DatetimeIndex, step: Timeframe) -> None:
-    """Warn of bars that lie closer than half their length: the default is a day."""
-    last = min(len(stamps) - 1, LOOKBACK)
-    seconds = (stamps[last] - stamps[0]).total_seconds() / last if last > 0 else math.inf
+def _warn_of_short_bars(times: Longs, step: Timeframe) -> None:
+    """Warn of bars that lie closer than half their length, as the default length is a day.
+
+    Args:
+        times: of one symbol's bars, microseconds, (N,).
+        step: the length that was given.
+    """
+    last = min(len(times) - 1, LOOKBACK)
+    seconds = 1e-6 * float(times[last] - times[0]) / last if last > 0 else math.inf
     if seconds < 0.5 * step.seconds:
         log.warning(
             "fingerprint: bars of %s were expected, but they come every %.0f s; vol30 is wrong "

@@ -1,0 +1,121 @@
+"""Write docs/speed.md from the results of the benchmarks of fingerprints and charts.
+
+`python -m benchmarks.speed [--take FILE …]` takes documents that `python -m benchmarks NAME --json
+FILE` wrote into `benchmarks/results/` and writes the page anew from what lies there. Nobody types a
+figure: a test writes the page again and compares it with the committed one.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["page", "results"]
+
+PROJECT = Path(__file__).parent.parent
+RESULTS = PROJECT / "benchmarks" / "results"
+NAMES = ("fingerprint", "fingerprint_scale", "chart")
+_AT_MOST = "at_most"  # in the name of a ratio that must stay below its target
+_HEAD = """# Speed of fingerprints and charts
+
+Written by `python -m benchmarks.speed` from `benchmarks/results/speed-*.json`; nobody typed a
+figure here. Peers run in the rounds of ours, and a ratio is taken within each round, so that a busy
+machine slows all alike. What is said of one core is in seconds of a processor; the rows of two
+threads are wall time and mean little where the machine has other work: read them beside the
+memset's own gain on two threads.
+"""
+_BOUNDS = {
+    "fingerprint": """**What bounds it.** A row is eleven columns from seven, and the copy moves
+both. Ours reads and writes the same once, so the rest of its time is arithmetic in blocks that stay
+in the second cache: three logarithms, nine divisions and four square roots a bar, and the sums of
+the windows from their parts, all in vector instructions but for one chain: the squares of a session
+are added in order, which fixes vol30's last bit. Subtracting running sums would save additions and
+lose the property that a row has the same bits in a tail and in the history. Tried and kept: the
+null tables looked up in loops of their own, the last sums of the variance ratio fused into its
+result, fewer calls a block. Tried and left: smaller and larger blocks, which cost calls or cache.
+""",
+    "fingerprint_scale": """**What bounds it.** A call checks a frame, finds its sessions and makes
+a frame, whatever its length; short histories pay that in every bar. `atlas.fingerprint_symbols`
+pays it once for all symbols. Memory beyond input and output is a few blocks, and the frame's own
+bookkeeping of its index.
+""",
+    "chart": """**What bounds it.** A pixel takes a few additions, minima and maxima; the processor
+does them 16 at a time, and comparing as integers leaves its adders to the additions. A memset can
+write whole cache lines without reading them first, which a computed store cannot: that alone keeps
+a renderer below it.
+""",
+}
+
+
+def results(name: str) -> dict[str, Any] | None:
+    """Return the committed results of a benchmark, or None if there are none yet."""
+    path = RESULTS / f"speed-{name}.json"
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def page() -> str:
+    """Return the whole page as Markdown."""
+    parts = [_HEAD]
+    for name in NAMES:
+        if (found := results(name)) is not None:
+            parts.append(_section(name, found))
+    return "\n".join(parts)
+
+
+def _section(name: str, found: Mapping[str, Any]) -> str:
+    facts = found["metadata"]
+    versions = ", ".join(f"{package} {text}" for package, text in facts["versions"].items())
+    lines = [
+        f"## {name}",
+        "",
+        f"`python -m benchmarks {name}`, commit `{facts['commit'][:10]}`, seed {facts['seed']}, "
+        f"{facts['cores']} cores ({facts['processor']}), {facts['date'][:10]}; {versions}.",
+        "",
+        "| ratio | value | target | met |",
+        "|---|--:|--:|---|",
+    ]
+    for row in found["ratios"]:
+        lines.append("| " + " | ".join(_claim(row)) + " |")
+    lines += ["", "| what | median | p10 | p90 | unit | n |", "|---|--:|--:|--:|---|--:|"]
+    for row in found["results"]:
+        cells = [_figure(row[key]) for key in ("median", "p10", "p90")]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['unit']} | {row['n']} |")
+    return "\n".join([*lines, "", _BOUNDS[name]])
+
+
+def _claim(row: Mapping[str, Any]) -> list[str]:
+    value, target = row["value"], row["target"]
+    if target is None:
+        return [row["name"], _figure(value), "", ""]
+    least = _AT_MOST not in row["name"]
+    met = value >= target if least else value <= target
+    sign = "≥" if least else "≤"
+    return [row["name"], _figure(value), f"{sign} {target:g}", "yes" if met else "no"]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
+def main(
+    take: Annotated[list[Path] | None, typer.Option(help="documents of the benchmarks")] = None,
+) -> None:
+    """Take documents, then write the page."""
+    RESULTS.mkdir(exist_ok=True)
+    for path in take or []:
+        name = json.loads(path.read_text(encoding="utf-8"))["metadata"]["benchmark"]
+        if name not in NAMES:
+            raise typer.BadParameter(f"expected results of {', '.join(NAMES)}; got {name!r}")
+        shutil.copyfile(path, RESULTS / f"speed-{name}.json")
+    (PROJECT / "docs" / "speed.md").write_text(page(), encoding="utf-8")
+    typer.echo(f"wrote {PROJECT / 'docs' / 'speed.md'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
