@@ -30,7 +30,8 @@ Written by `python -m benchmarks.document` from `benchmarks/results/`; nobody ty
 How a figure comes about stands in [protocol.md](protocol.md). Accuracy, ECE and the surest tenth
 are per cent, ± half the 95 % interval over sessions (on simulated markets: over paths); log-loss
 is in nats; break-even is the cost in basis points a trade at which following the calls earns
-nothing, net of half the spread. The seed's figures are a hypothesis, printed beside ours.
+nothing, net of half the spread; latency is one window's time over the plain CNN's, both served by
+ONNX Runtime on one thread. The seed's figures are a hypothesis, printed beside ours.
 """
 _SIMULATED = """Only the sign of the next move is modelled there, with a known probability, so a
 model can be scored without label noise. *Bayes* is told the law, *informed* mixes the true laws by
@@ -89,8 +90,7 @@ def _section(source: str, title: str, found: Mapping[str, Any]) -> str:
         f"## {title}",
         "",
         f"`{facts['command']}`, commit `{facts['commit'][:10]}`, "
-        f"seeds {', '.join(map(str, seeds))}; "
-        "results in "
+        f"seeds {', '.join(map(str, seeds))}, MLflow run `{facts['run'][:8]}`; results in "
         f"`benchmarks/results/benchmark-{source}.json`. The rival, best on validation: "
         f"`{facts['rival']}`.",
         "",
@@ -124,8 +124,8 @@ def _market(found: Mapping[str, Any], market: str) -> list[str]:
         f"n {rows[0]['n']:,}, base rate {100 * rows[0]['base_rate']:.2f} %",
         "",
         "| model | accuracy | log-loss | ECE | surest 10 % | break-even | lift | of informed lift "
-        "| of informed gain | seed |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| of informed gain | latency | seed |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     from atlas.benchmark import SEED_FIGURES
 
@@ -141,6 +141,7 @@ def _market(found: Mapping[str, Any], market: str) -> list[str]:
             _number(row["lift"], 1, 3),
             _share(row, "informed_lift"),
             _share(row, "informed_gain"),
+            _number(row["latency"], 1, 2),
             _number(seed, 100, 1),
         ]
         lines.append("| " + " | ".join(cells) + " |")

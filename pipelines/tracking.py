@@ -57,6 +57,7 @@ __all__ = [
     "files_of",
     "log_benchmark",
     "night_run",
+    "open_benchmark",
     "open_registry",
     "register_version",
     "resolve",
@@ -183,24 +184,31 @@ def night_run(client: MlflowClient, name: str, key: str, tags: Mapping[str, str]
         mlflow.end_run(status)
 
 
-def log_benchmark(
-    paths: Paths, facts: Mapping[str, Any], metrics: Mapping[str, float], folder: Path
-) -> str:
-    """Log a long benchmark as a run of its own, with its table; return the run's id."""
+def open_benchmark(paths: Paths) -> str:
+    """Begin the run of a long benchmark and return its id, which the results then name."""
     client = open_registry(paths)
     experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+    run = client.create_run(experiment, tags={"kind": "benchmark"}, run_name="benchmark")
+    return str(run.info.run_id)
+
+
+def log_benchmark(
+    paths: Paths, run: str, facts: Mapping[str, Any], metrics: Mapping[str, float], folder: Path
+) -> None:
+    """Log a long benchmark's table and metrics to its run, and end the run."""
+    open_registry(paths)
+    mlflow.set_experiment(EXPERIMENT)
     tags = {name: str(value) for name, value in facts.items() if not isinstance(value, dict)}
-    run = client.create_run(experiment, tags={**tags, "kind": "benchmark"}, run_name="benchmark")
     status = "FAILED"
     try:
-        mlflow.start_run(run_id=run.info.run_id)
+        mlflow.start_run(run_id=run)
+        mlflow.set_tags(tags)
         mlflow.log_metrics(dict(metrics))
         for path in sorted(path for path in folder.iterdir() if path.is_file()):
             mlflow.log_artifact(str(path), "benchmark")
         status = "FINISHED"
     finally:
         mlflow.end_run(status)
-    return str(run.info.run_id)
 
 
 def register_version(

@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import yaml
 
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError
-from pipelines.evidence import drawn, plan, run, work
+from atlas.moe import build_model
+from pipelines.evidence import drawn, latency, plan, run, work
 from pipelines.evidence.table import assemble
+from pipelines.files import write_bytes
 from pipelines.night import Night
 from pipelines.paths import PROJECT, Paths
 
@@ -30,10 +33,14 @@ def _config(**benchmark: object) -> ATLASConfig:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Paths:
-    """A home with two seeds of yardsticks and of one network."""
+    """A home with two seeds of yardsticks and of one network, and an untrained CNN to time."""
     paths, config = Paths(tmp_path_factory.mktemp("evidence")), _config()
     for unit in plan.draws(config):
         work.do(paths, config, unit, as_of=AS_OF)
+    peer = build_model(config, variant="cnn").state_dict()
+    write_bytes(
+        plan.root(paths) / "simulated/1/cnn/model.safetensors", safetensors.torch.save(peer)
+    )
     for unit in plan.units(config):
         if unit.model not in plan.NETWORKS or unit.model == "moe_mlp":
             work.do(paths, config, unit, as_of=AS_OF)
@@ -42,11 +49,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 def test_all_models_and_seeds_are_units() -> None:
     """Simulated: eight networks and the yardsticks; an archive: no oracle, a unit for each cut."""
-    assert len(plan.units(_config())) == 2 * (len(plan.NETWORKS) + 3)
+    assert len(plan.units(_config())) == 2 * (len(plan.NETWORKS) + 3) + 1
     real = _config(cuts=["2021-01-01", "2022-01-01"]).model_copy(update={"source": "files"})
     names = {unit.model for unit in plan.units(real)}
     assert "moe_oracle" not in names
-    assert len(plan.units(real)) == 2 * 2 * len(names)
+    assert len(plan.units(real)) == 2 * 2 * (len(names) - 1) + 1  # latency is timed once
     assert plan.draws(real) == ()
 
 
@@ -71,6 +78,7 @@ def test_windows_come_first_and_ceilings_last() -> None:
     assert {unit.model for unit in batches[0]} == {plan.DRAW}
     assert batches[1][0].model == plan.POSTERIOR
     assert {unit.model for unit in batches[2]} == {plan.CEILINGS}
+    assert [unit.model for unit in batches[3]] == [plan.LATENCY]
     assert sorted(u.name for b in batches for u in b) == sorted(u.name for u in [*first, *left])
 
 
@@ -107,6 +115,9 @@ def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:
     assert {"persistence", "har", "garch", "lightgbm", "moe_mlp"} <= set(found.volatility["model"])
     assert found.volatility["qlike"].notna().all()
     targets = found.checks.set_index("figure")
+    costs = found.table.set_index(["market", "model"])["latency"]
+    assert 0.5 < costs["equity_daily", "moe_mlp"] < 5
+    assert np.isnan(costs["equity_daily", "lightgbm"])
     assert targets.loc["informed_lift moe_mlp", "target"] == "≥ 0.97"
     assert not targets.loc["informed_lift moe_mlp", "met"]  # sixty steps of training
     gates = found.curves["gates"]["moe_mlp"]
@@ -122,3 +133,13 @@ def test_an_unknown_unit_and_an_archive_without_cuts_are_refused(tmp_path: Path)
     bare = _config().model_copy(update={"source": "files"})
     with pytest.raises(ConfigError, match=r"benchmark\.cuts"):
         run.everything(Night(Paths(tmp_path), bare, AS_OF, tmp_path), print, None)  # type: ignore[arg-type]
+
+
+def test_a_ratio_is_of_times_taken_in_turns() -> None:
+    """Twice the work costs about twice the peer's time; without a peer there is no ratio."""
+    values = np.random.default_rng(0).normal(size=4_000)
+    works = {"cnn": lambda: np.sort(values), "double": lambda: (np.sort(values), np.sort(values))}
+    ratios = latency.ratios_to("cnn", works, rounds=40)
+    assert ratios["cnn"] == 1
+    assert 1.5 < ratios["double"] < 2.7
+    assert latency.ratios_to("cnn", {"double": works["double"]}) == {}

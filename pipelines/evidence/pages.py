@@ -19,14 +19,15 @@ _LEGEND = (
     "Accuracy, ECE and the accuracy of the surest tenth in per cent, ± half the interval over "
     "sessions (simulated: over paths); log-loss in nats; break-even in basis points a trade after "
     "half the spread; lift and gain against known probabilities, shares of the informed ceiling; "
-    "seed: the figure that the seed claims."
+    "latency: one window's time over the CNN's; seed: the figure that the seed claims."
 )
 
 
 def publish(night: Night, console: Console) -> None:
     """Score what the units left, write it, log it and print it."""
     found = assemble(night.paths, night.config)
-    record = document(night, found)
+    run = tracking.open_benchmark(night.paths)
+    record = document(night, found, run)
     folder = plan.root(night.paths)
     write_parquet(folder / "table.parquet", found.table)
     write_parquet(folder / "tests.parquet", found.tests)
@@ -38,19 +39,20 @@ def publish(night: Night, console: Console) -> None:
     parts += [text.volatility(found.volatility), text.volatility_tests(found.volatility_tests)]
     written = text.as_text(parts)
     write_bytes(folder / "table.txt", written.encode())
-    run = tracking.log_benchmark(night.paths, record["metadata"], _metrics(found.table), folder)
+    tracking.log_benchmark(night.paths, run, record["metadata"], _metrics(found.table), folder)
     for part in parts:
         console.print(part, highlight=False)
     console.print(f"run {run}; files in {folder}", highlight=False, soft_wrap=True)
 
 
-def document(night: Night, found: Evidence) -> dict[str, Any]:
+def document(night: Night, found: Evidence, run: str) -> dict[str, Any]:
     """Return everything that was found as one JSON document, NaN as null."""
     commit, dirty = tracking.revision()
     used = night.config.model_dump(mode="json", include={"benchmark", "training", "model", "moe"})
     metadata = {
         "command": _command(night),
         "source": night.config.source,
+        "run": run,
         "commit": commit,
         "dirty": dirty,
         "data_version": tracking.data_version(night.paths),

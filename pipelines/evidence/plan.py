@@ -23,6 +23,7 @@ from pipelines.paths import PROJECT, Paths
 __all__ = [
     "CEILINGS",
     "DRAW",
+    "LATENCY",
     "NETWORKS",
     "POSTERIOR",
     "SIMULATED",
@@ -43,6 +44,7 @@ DRAW = "draw"  # the unit that draws the windows of the others of its seed
 POSTERIOR = "posterior"  # the unit that learns what inputs say of the law, for the ceiling
 CEILINGS = "ceilings"  # the unit that says what could be known of a seed's test windows
 YARDSTICKS = "yardsticks"  # the unit of all rivals that are no network: they take seconds
+LATENCY = "latency"  # the unit that times one window in each network
 VOLATILITY = "volatility"  # the unit of the rivals that forecast log realised variance
 NETWORKS = (
     "moe_mlp",
@@ -78,12 +80,10 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
     rivals = (YARDSTICKS, VOLATILITY)
     models = (CEILINGS, *rivals, *NETWORKS) if simulated else (*rivals, *_REAL)
-    return tuple(
-        Unit(cut, seed, model)
-        for model in models
-        for seed in config.benchmark.seeds
-        for cut in cuts
-    )
+    seeds = config.benchmark.seeds
+    timed = [Unit(cut, seed, LATENCY) for seed in seeds[:1] for cut in cuts[:1]]
+    fitted = [Unit(cut, seed, model) for model in models for seed in seeds for cut in cuts]
+    return (*fitted, *timed)
 
 
 def draws(config: ATLASConfig) -> tuple[Unit, ...]:

@@ -113,11 +113,16 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
 
 
 def _batches(first: list[plan.Unit], left: list[plan.Unit]) -> list[list[plan.Unit]]:
-    """Order units by what they wait for: all for their windows, ceilings for the posterior too."""
+    """Order units by what they wait for.
+
+    All wait for their windows, ceilings for the posterior too; the clock is read when all is quiet.
+    """
     last = [unit for unit in left if unit.model == plan.CEILINGS]
+    timed = [unit for unit in left if unit.model == plan.LATENCY]
     learned = [unit for unit in first if unit.model == plan.POSTERIOR]
     windows = [unit for unit in first if unit.model != plan.POSTERIOR]
-    return [windows, [*learned, *(unit for unit in left if unit not in last)], last]
+    fitted = [unit for unit in left if unit not in (*last, *timed)]
+    return [windows, [*learned, *fitted], last, timed]
 
 
 def one(night: Night, name: str) -> None:

@@ -21,6 +21,7 @@ from pipelines import ledger
 from pipelines.evidence import plan
 from pipelines.evidence.checks import checks
 from pipelines.evidence.curves import curves, gate_weights
+from pipelines.evidence.latency import latency_ratios
 from pipelines.paths import Paths
 
 __all__ = ["CANDIDATES", "RIVALS", "Evidence", "assemble"]
@@ -62,6 +63,7 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
     settings = _settings(config, test["base_rate"][0])
     log.info("scoring %d models", len(test))
     table = scorecard(test, {k: v for k, v in validation.items() if len(v[0])}, settings=settings)
+    table["latency"] = table["model"].map(latency_ratios(paths, config)).astype(float)
     rival = rival_of(validation, [name for name in RIVALS if name in rows])
     pairs = [
         (own, other) for own in CANDIDATES for other in dict.fromkeys(("cnn", rival, "moe_uniform"))
@@ -98,14 +100,15 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
 
 def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
     """Return every model's rows, a frame for each seed (simulated: one frame of all seeds)."""
-    units = [unit for unit in plan.units(config) if unit.model != plan.VOLATILITY]
+    skipped = (plan.VOLATILITY, plan.LATENCY)
+    units = [unit for unit in plan.units(config) if unit.model not in skipped]
     own = [spec.partition(":")[2] for spec in config.benchmark.models]
     return _gathered(paths, config, units, [*_COLUMNS, "probability"], [*own, *_ORDER])
 
 
 def _forecasts(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
     """Return every model's forecasts of log realised variance on test rows."""
-    skipped = (plan.YARDSTICKS, plan.CEILINGS)
+    skipped = (plan.YARDSTICKS, plan.CEILINGS, plan.LATENCY)
     units = [unit for unit in plan.units(config) if unit.model not in skipped]
     found = _gathered(paths, config, units, _FORECAST_COLUMNS, (*_FORECASTERS, *plan.NETWORKS))
     return {model: _part(frames, "test") for model, frames in found.items()}

@@ -27,6 +27,7 @@ _HEADINGS = (
     "lift",
     "of informed",
     "gain",
+    "latency",
     "seed",
 )
 
@@ -129,6 +130,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         _number(row["lift"], 3),
         _with_error(row, "informed_lift"),
         _with_error(row, "informed_gain"),
+        _number(row["latency"], 2),
         _number(100 * figure, 1),
     ]
 

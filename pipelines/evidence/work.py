@@ -37,6 +37,7 @@ from atlas.windows import MarketData, told_law
 from pipelines.evidence import plan
 from pipelines.evidence.cuts import archive_at
 from pipelines.evidence.drawn import draw, drawn, learn, posterior
+from pipelines.evidence.latency import write_latency
 from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.paths import Paths
 from pipelines.training_progress import watch
@@ -67,6 +68,8 @@ def _score(paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timesta
         files = _volatility(folder, config, data, unit)
     elif unit.model == plan.CEILINGS:
         files = _ceilings(folder, data, posterior(paths))
+    elif unit.model == plan.LATENCY:
+        files = write_latency(paths, config, folder, data, unit)
     else:
         files = _network(folder, config, data, unit)
     facts = {"cpu_s": round(time.process_time() - begun, 1)}
