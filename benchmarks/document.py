@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.pictures import draw_accuracy, draw_curves, draw_gates
+from benchmarks.pictures import draw_accuracy, draw_curves, draw_gates, draw_learning
 from pipelines.paths import Paths
 
 __all__ = ["block", "page", "readme", "results"]
@@ -111,6 +111,8 @@ def _section(source: str, title: str, found: Mapping[str, Any]) -> str:
         "against the probability that was said.",
         "",
         f"![gates](benchmark-{source}-gates.svg)",
+        "",
+        f"![learning](benchmark-{source}-learning.svg)",
         "",
     ]
     return "\n".join(lines)
@@ -236,6 +238,7 @@ def main(
             draw_accuracy(found, docs / f"benchmark-{source}-accuracy.svg")
             draw_curves(found, docs / f"benchmark-{source}-curves.svg")
             draw_gates(found, docs / f"benchmark-{source}-gates.svg")
+            draw_learning(found, docs / f"benchmark-{source}-learning.svg")
     (docs / "benchmark.md").write_text(page(), encoding="utf-8")
     text = (PROJECT / "README.md").read_text(encoding="utf-8")
     (PROJECT / "README.md").write_text(readme(text), encoding="utf-8")

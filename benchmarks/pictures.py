@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from atlas.benchmark import SEED_FIGURES
 from atlas.catalogue import EXPERT_IDS
 
-__all__ = ["EXPERT_COLORS", "draw_accuracy", "draw_curves", "draw_gates"]
+__all__ = ["EXPERT_COLORS", "draw_accuracy", "draw_curves", "draw_gates", "draw_learning"]
 
 _STYLE = {"svg.hashsalt": "atlas", "font.size": 8, "axes.spines.top": False}
 _STYLE |= {"axes.spines.right": False, "figure.dpi": 100}
@@ -28,6 +28,7 @@ EXPERT_COLORS = dict(
 )
 _MODEL_COLORS = {"moe_mlp": "#0072B2", "moe_rule": "#56B4E9"}
 _POOLED = "mean over markets"
+_DASHES = ("-", "-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
 
 
 def draw_accuracy(found: Mapping[str, Any], path: Path) -> None:
@@ -89,6 +90,20 @@ def draw_gates(found: Mapping[str, Any], path: Path) -> None:
             axis.invert_yaxis()
         grid[0][-1].legend(frameon=False, fontsize=7, bbox_to_anchor=(1.0, 1.0))
         _save(figure, path, "mean weight of each expert by market")
+
+
+def draw_learning(found: Mapping[str, Any], path: Path) -> None:
+    """Draw validation log-loss against training steps, a line for each network."""
+    with mpl.rc_context(_STYLE):
+        figure, axis = plt.subplots(figsize=(7, 3))
+        for place, (model, points) in enumerate(found["curves"]["learning"].items()):
+            steps, losses = zip(*points, strict=True)
+            color = _MODEL_COLORS.get(model, "#666666")
+            axis.plot(steps, losses, color=color, ls=_DASHES[place % len(_DASHES)], label=model)
+        axis.set_xlabel("steps")
+        axis.set_ylabel("validation log-loss, nats")
+        axis.legend(frameon=False, fontsize=7, bbox_to_anchor=(1.0, 1.0))
+        _save(figure, path, "learning: mean over seeds and cuts, all markets together")
 
 
 def _markets(found: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The curves beside the long table: risk against coverage, reliability, and where windows go."""
+"""The curves beside the long table: risk and coverage, reliability, gates, and learning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,9 +9,10 @@ import pandas as pd
 from atlas.reliability import reliability_curve
 from atlas.selection import risk_coverage
 from pipelines.evidence import plan
+from pipelines.files import read_json
 from pipelines.paths import Paths
 
-__all__ = ["curves", "gate_weights"]
+__all__ = ["curves", "gate_weights", "learning_curve"]
 
 _POINTS = 20
 
@@ -62,6 +63,18 @@ def gate_weights(paths: Paths, units: Sequence[plan.Unit], model: str) -> dict[s
         str(market): dict(zip(experts, row.round(4).tolist(), strict=True))
         for market, row in zip(mean.index, mean.to_numpy(np.float64), strict=True)
     }
+
+
+def learning_curve(
+    paths: Paths, units: Sequence[plan.Unit], model: str
+) -> list[list[float | None]]:
+    """Return pairs of step and validation log-loss, the mean over seeds and cuts by epoch."""
+    files = [plan.root(paths) / unit.name / "history.json" for unit in units if unit.model == model]
+    epochs = [epoch for path in files if path.is_file() for epoch in read_json(path)]
+    if not epochs:
+        return []
+    mean = pd.DataFrame(epochs).groupby("epoch")[["step", "validation_log_loss"]].mean()
+    return _points(mean)
 
 
 def _points(frame: pd.DataFrame) -> list[list[float | None]]:

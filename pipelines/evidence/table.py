@@ -20,7 +20,7 @@ from atlas.volatility_table import volatility_table, volatility_tests
 from pipelines import ledger
 from pipelines.evidence import plan
 from pipelines.evidence.checks import checks
-from pipelines.evidence.curves import curves, gate_weights
+from pipelines.evidence.curves import curves, gate_weights, learning_curve
 from pipelines.evidence.latency import latency_ratios
 from pipelines.paths import Paths
 
@@ -77,6 +77,11 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
     drawn = curves(test, shown, settings.blocks)
     drawn["gates"] = {
         name: gate_weights(paths, plan.units(config), name) for name in CANDIDATES if name in test
+    }
+    drawn["learning"] = {
+        name: learning_curve(paths, plan.units(config), name)
+        for name in plan.NETWORKS
+        if name in test
     }
     forecasts = _forecasts(paths, config)
     compared = [
