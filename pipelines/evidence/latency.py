@@ -52,7 +52,7 @@ def write_latency(
     own = _chart_market(data)
     window = gather(own.panel, own.split.test[:2], market_index=0)
     works = {}
-    for name in plan.NETWORKS:
+    for name in plan.SERVED:
         weights = plan.root(paths) / unit.cut / str(unit.seed) / name / "model.safetensors"
         if weights.is_file():
             network = build_model(config, variant=name)

@@ -26,6 +26,7 @@ __all__ = [
     "LATENCY",
     "NETWORKS",
     "POSTERIOR",
+    "SERVED",
     "SIMULATED",
     "USED",
     "VOLATILITY",
@@ -56,7 +57,7 @@ NETWORKS = (
     "moe_random",
     "moe_oracle",
 )
-_REAL = NETWORKS[:6]  # random routing is a check of the simulation; no oracle knows a real law
+SERVED = NETWORKS[:6]  # random routing is a check of the simulation, the oracle is told the law
 USED = {"source", "markets", "moe", "model", "training", "tuning", "benchmark"}
 
 
@@ -79,7 +80,7 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     simulated = config.source == SIMULATED
     cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
     rivals = (YARDSTICKS, VOLATILITY)
-    models = (CEILINGS, *rivals, *NETWORKS) if simulated else (*rivals, *_REAL)
+    models = (CEILINGS, *rivals, *NETWORKS) if simulated else (*rivals, *SERVED)
     seeds = config.benchmark.seeds
     timed = [Unit(cut, seed, LATENCY) for seed in seeds[:1] for cut in cuts[:1]]
     fitted = [Unit(cut, seed, model) for model in models for seed in seeds for cut in cuts]
