@@ -28,7 +28,8 @@ EXPERT_COLORS = dict(
 )
 _MODEL_COLORS = {"moe_mlp": "#0072B2", "moe_rule": "#56B4E9"}
 _POOLED = "mean over markets"
-_DASHES = ("-", "-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
+# Okabe and Ito again, in the order of models; gray and black where colors end
+_LINES = ("#999999", "#F0E442", "#009E73", "#0072B2", "#D55E00", "#E69F00", "#56B4E9", "#000000")
 
 
 def draw_accuracy(found: Mapping[str, Any], path: Path) -> None:
@@ -98,8 +99,7 @@ def draw_learning(found: Mapping[str, Any], path: Path) -> None:
         figure, axis = plt.subplots(figsize=(7, 3))
         for place, (model, points) in enumerate(found["curves"]["learning"].items()):
             steps, losses = zip(*points, strict=True)
-            color = _MODEL_COLORS.get(model, "#666666")
-            axis.plot(steps, losses, color=color, ls=_DASHES[place % len(_DASHES)], label=model)
+            axis.plot(steps, losses, "o-", ms=3, color=_LINES[place % len(_LINES)], label=model)
         axis.set_xlabel("steps")
         axis.set_ylabel("validation log-loss, nats")
         axis.legend(frameon=False, fontsize=7, bbox_to_anchor=(1.0, 1.0))
