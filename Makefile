@@ -8,6 +8,7 @@ PARAMS ?=
 AIRFLOW_PORT ?= 8080
 MLFLOW_PORT ?= 5000
 DASHBOARD_PORT ?= 8050
+WORKERS ?=
 
 PYTHON := .venv/bin/python
 ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
@@ -36,8 +37,8 @@ data: setup  ## write the simulated markets and record them in data.dvc
 repro: setup  ## reproduce validate, fingerprint, train and benchmark with DVC
 	@$(ENV) dvc repro
 
-up: setup  ## start Airflow, MLflow and the dashboard on 127.0.0.1 and leave them running
-	@$(ENV) $(PYTHON) -m services up $(AT) $(PORTS)
+up: setup  ## start Airflow, MLflow and the dashboard on 127.0.0.1 and leave them running: [WORKERS=2]
+	@$(ENV) $(PYTHON) -m services up $(AT) $(PORTS) $(if $(WORKERS),--workers $(WORKERS))
 
 down: setup  ## stop what `make up` started
 	@$(ENV) $(PYTHON) -m services down $(if $(HOME_DIR),--home "$(HOME_DIR)")
@@ -51,10 +52,12 @@ test: setup  ## run the tests that need no server
 test-services: setup  ## start the services on ports of their own and run a night in them
 	@$(ENV) $(PYTHON) -m pytest -m services --timeout 1200 tests/services
 
-lint: setup  ## ruff, mypy --strict, import-linter
+lint: setup  ## ruff, mypy --strict, import-linter; hadolint and compose's schema, all offline
 	@$(ENV) ruff check . && $(ENV) ruff format --check .
 	@$(ENV) mypy
 	@$(ENV) lint-imports
+	@$(ENV) hadolint --failure-threshold warning docker/Dockerfile
+	@$(ENV) check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
 
 clean:  ## remove caches; the environment, data and var/ stay
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -5,6 +5,8 @@
   trained unless every required market is through.
 - What the user has to mend (an `AtlasError`) is not retried. Anything else is, twice; so is a
   training that was killed, which goes on from its checkpoint.
+- Two nights never share a home: a run waits for the one before it, its first task for one by hand.
+- A night that is late is told of; one that hangs is ended.
 - Nothing heavy is imported here: a task is one import and one call.
 """
 
@@ -15,10 +17,17 @@ from typing import Any
 from airflow.sdk import Asset, Param, chain, dag, get_current_context, task, task_group
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.notices import on_failure, on_time
+
 VARIANTS = ("cnn", "moe_rule", "moe_mlp")
 BARS = Asset("atlas_bars", uri="atlas://bars")
 CHAMPION = Asset("atlas_champion", uri="atlas://champion")
 TRAINING_TIMEOUT = dt.timedelta(hours=3)
+STAGE_TIMEOUT = dt.timedelta(hours=1)
+NIGHT_TIMEOUT = dt.timedelta(hours=12)
+LATE_MINUTES = 240
+TRAINING_POOL = "atlas_training"
+TURN_RETRIES, TURN_DELAY = 60, dt.timedelta(minutes=1)  # an hour's wait for another night
 LABEL = "{{ label }}"
 SINCE = os.environ.get("ATLAS_SINCE", "2026-01-01T00:00:00+00:00")
 
@@ -51,32 +60,7 @@ def gate(stage: str, as_of: str, market: str) -> dict[str, Any]:
         raise AirflowSkipException(f"{market} is left out of this night: {error}") from error
 
 
-def on_failure(context: dict[str, Any]) -> None:
-    """Say which task failed for good, in the log and to the webhook."""
-    from pipelines import tasks
-
-    failed = context["task_instance"]
-    reason = context.get("exception")
-    text = f"{failed.dag_id} {failed.run_id}: {failed.task_id} failed: {reason}"
-    tasks.alert(text, webhook())
-
-
-def webhook() -> str | None:
-    """Return the address that the connection `atlas_webhook` keeps as its password, if it is set.
-
-    Without the connection the environment's `ATLAS_WEBHOOK` counts.
-    """
-    from airflow.sdk import Connection
-    from airflow.sdk.exceptions import AirflowException
-
-    try:
-        password: str | None = Connection.get("atlas_webhook").password
-    except AirflowException:
-        return None
-    return password
-
-
-@task
+@task(retries=TURN_RETRIES, retry_delay=TURN_DELAY, retry_exponential_backoff=False)
 def begin() -> list[str]:
     """Check the input, claim the home, say which night it is, list the markets to map over."""
     from atlas.errors import AtlasError, HomeError
@@ -88,7 +72,7 @@ def begin() -> list[str]:
     try:
         night = tasks.begin(run.run_id, context["params"]["as_of"], moment)
     except HomeError:
-        raise  # another night is under way: worth another try
+        raise  # another night is under way: wait for the turn
     except AtlasError as error:
         raise AirflowFailException(str(error)) from error
     context["task_instance"].xcom_push("as_of", night["as_of"])
@@ -132,6 +116,7 @@ def markets(as_of: str, market: str) -> None:
 @task(
     map_index_template=LABEL,
     execution_timeout=TRAINING_TIMEOUT,
+    pool=TRAINING_POOL,  # as many trainings at once as there is memory for
     trigger_rule="none_failed",  # an optional market may have been skipped
 )
 def train(as_of: str, variant: str) -> object:
@@ -172,11 +157,14 @@ def report(as_of: str) -> object:
     start_date=dt.datetime.fromisoformat(SINCE),
     catchup=False,
     max_active_runs=1,
+    dagrun_timeout=NIGHT_TIMEOUT,
+    deadline=on_time(LATE_MINUTES),
     params={"as_of": Param(None, type=["null", "string"], format="date", description="The night.")},
     default_args={
         "retries": 2,
         "retry_delay": dt.timedelta(seconds=10),
         "retry_exponential_backoff": True,
+        "execution_timeout": STAGE_TIMEOUT,
         "on_failure_callback": on_failure,
     },
     doc_md=__doc__,

@@ -11,7 +11,10 @@ from typing import Any
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
+from dags.notices import on_failure, on_time
+
 SINCE = os.environ.get("ATLAS_SINCE", "2026-01-01T00:00:00+00:00")
+LATE_MINUTES = 360
 TIMEOUT = dt.timedelta(hours=4)
 
 
@@ -37,7 +40,12 @@ def tune() -> object:
         "trials": Param(20, type="integer", minimum=1, description="Trials in all."),
         "timeout_s": Param(10_800, type="integer", minimum=1, description="Then no new trial."),
     },
-    default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1)},
+    deadline=on_time(LATE_MINUTES),
+    default_args={
+        "retries": 2,
+        "retry_delay": dt.timedelta(minutes=1),
+        "on_failure_callback": on_failure,
+    },
     doc_md=__doc__,
     tags=["atlas"],
 )

@@ -6,6 +6,7 @@
 - SQLite is opened in its read-only mode: a look at a registry can neither make nor lock one.
 """
 
+import datetime as dt
 import json
 import sqlite3
 import threading
@@ -162,11 +163,13 @@ def json_list(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_of(database: Path, question: str, values: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
-    """Ask a SQLite database, opened read-only.
+    """Ask a SQLite database, opened read-only; or PostgreSQL, if a `.dsn` beside it names one.
 
     Raises:
         HomeError: there is no such database, or it cannot be read.
     """
+    if (server := database.with_suffix(".dsn")).is_file():
+        return _rows_of_server(server, question, values)
     if not database.is_file():
         raise HomeError(f"There is no {database.name} yet ({database}): run make nightly")
     try:
@@ -178,6 +181,27 @@ def rows_of(database: Path, question: str, values: Sequence[Any] = ()) -> list[M
         raise HomeError(
             f"{database} cannot be read ({error}): put a copy in its place; make doctor says more"
         ) from None
+
+
+def _rows_of_server(place: Path, question: str, values: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Ask PostgreSQL in a transaction that can change nothing; answer as SQLite would."""
+    import psycopg2  # a home on SQLite does without
+    from psycopg2.extras import RealDictCursor
+
+    try:
+        with closing(psycopg2.connect(place.read_text(encoding="utf-8"))) as connection:
+            connection.set_session(readonly=True)
+            with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                cursor.execute(question.replace("?", "%s"), list(values))
+                return [{key: _plain(one) for key, one in row.items()} for row in cursor]
+    except psycopg2.Error as error:
+        raise HomeError(f"{place.stem} does not answer ({error}): make up starts it") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dt.datetime):
+        return value.isoformat(sep=" ")
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _may_hold(group: Any, equal: Mapping[str, str]) -> bool:

@@ -67,12 +67,19 @@ def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) ->
         frame.to_parquet(asked, index=False)
         command = [sys.executable, "-m", "pipelines.score"]
         command += ["--tracking-uri", paths.tracking_uri]
-        command += ["--model-uri", f"models:/{tracking.MODEL}/{version}"]
+        command += ["--model-uri", _address(paths, version)]
         command += ["--frame", str(asked), "--out", str(answered)]
         environment = launch.child_environment(threads)
         for _ in launch.stream(command, environment, f"version {version}"):
             pass
         return pd.read_parquet(answered)
+
+
+def _address(paths: Paths, version: str) -> str:
+    """Return where a child finds a version; it has no login, so not at a server behind one."""
+    if paths.mlflow_server.is_file():
+        return str(tracking.files_of(paths, tracking.resolve(paths, version)))
+    return f"models:/{tracking.MODEL}/{version}"
 
 
 def check(paths: Paths, version: str) -> None:

@@ -3,7 +3,9 @@
 A night in one process holds the file lock of `pipelines.home`. A night of Airflow is many short
 processes, none of which lives through it; so it leaves a claim, a file that names the run and the
 scheduler whose tasks they are. A claim counts while that scheduler lives: pid and start time are in
-it, so a killed night blocks nobody, and the next task of a restarted scheduler renews it.
+it, so a killed night blocks nobody, and the next task of a restarted scheduler renews it. Where
+tasks run on several machines or in containers, one cannot see whether another's process lives:
+there a claim counts until the longest task would have renewed it.
 
 Both look at each other: a claim is only made while nobody holds the file lock, and the file lock
 is only of use to a night that finds no living claim.
@@ -11,7 +13,11 @@ is only of use to a night that finds no living claim.
 
 import contextlib
 import os
+import socket
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -22,6 +28,7 @@ from pipelines.paths import Paths
 
 __all__ = ["claim", "claimed_by", "refuse", "release"]
 
+LEASE_S = 3.5 * 3600  # of a claim from elsewhere; a training is ended after three hours
 PROBE_S = 5.0  # tasks of one night may look at the lock at the same moment
 
 
@@ -41,6 +48,7 @@ def claim(paths: Paths, holder: str) -> None:
                 )
             scheduler = _head_of_session()
             token = {"holder": holder, "pid": scheduler.pid, "created": scheduler.create_time()}
+            token |= {"host": socket.gethostname(), "at": time.time()}
             write_json(_token(paths), token)
     except Timeout:
         raise HomeError(
@@ -52,8 +60,7 @@ def claimed_by(paths: Paths) -> str | None:
     """Return the run that has claimed the home and whose scheduler lives, or None."""
     try:
         found = read_json(_token(paths))
-        process = psutil.Process(found["pid"])
-        is_living = abs(process.create_time() - found["created"]) < 1
+        is_living = _lives(found)
     except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
         return None
     return str(found["holder"]) if is_living else None
@@ -73,8 +80,16 @@ def refuse(paths: Paths) -> None:
 
 def release(paths: Paths, holder: str) -> None:
     """Give the home back, if `holder` has it."""
-    if claimed_by(paths) == holder:
-        _token(paths).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+        if read_json(_token(paths))["holder"] == holder:  # from whichever machine
+            _token(paths).unlink(missing_ok=True)
+
+
+def _lives(found: Mapping[str, Any]) -> bool:
+    if found.get("host", socket.gethostname()) != socket.gethostname():
+        return float(time.time() - found["at"]) < LEASE_S
+    process = psutil.Process(found["pid"])
+    return abs(process.create_time() - float(found["created"])) < 1
 
 
 def _head_of_session() -> psutil.Process:

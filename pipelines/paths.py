@@ -4,6 +4,7 @@ Only ingest writes data/. Everything a stage makes goes to artifacts/. Runtime s
 home, MLflow's database, checkpoints, stamps, logs) goes to var/, which git ignores.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,20 @@ class Paths:
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's database."""
+        """MLflow's database, or its server where a home's nights run on many workers."""
+        if self.mlflow_server.is_file():
+            return str(json.loads(self.mlflow_server.read_text(encoding="utf-8"))["uri"])
         return f"sqlite:///{self.var / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_server(self) -> Path:
+        """The file that names the server, in a home that has one."""
+        return self.var / "mlflow" / "server.json"
+
+    @property
+    def mlflow_login(self) -> Path:
+        """User and password of that server, a line each, for the owner alone."""
+        return self.var / "mlflow" / "login"
 
     @property
     def mlflow_artifacts(self) -> Path:

@@ -96,6 +96,7 @@ def open_registry(paths: Paths) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     folder = paths.var / "mlflow"
     paths.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+    _log_in(paths)
     mlflow.set_tracking_uri(paths.tracking_uri)
     mlflow.set_registry_uri(paths.tracking_uri)
     with FileLock(folder / "open.lock"):  # two processes must not both make the tables
@@ -300,6 +301,13 @@ def data_version(paths: Paths) -> str:
 def digest_of(value: Any) -> str:
     """Return the SHA-256, in hex, of a value's JSON with sorted keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _log_in(paths: Paths) -> None:
+    """Let MLflow's client in this process know the server's login; SQLite needs none."""
+    if paths.mlflow_login.is_file():
+        user, password = paths.mlflow_login.read_text(encoding="utf-8").split()
+        os.environ.update(MLFLOW_TRACKING_USERNAME=user, MLFLOW_TRACKING_PASSWORD=password)
 
 
 def _holder(client: MlflowClient, alias: str) -> ModelVersion | None:

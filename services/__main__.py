@@ -33,6 +33,9 @@ Home = Annotated[Path | None, typer.Option("--home", help="Folder of data/, arti
 Params = Annotated[Path | None, typer.Option(help="Configuration; default: params.yaml.")]
 AirflowPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of Airflow.")]
 MlflowPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Celery workers over PostgreSQL and Redis; 0: as the home has.")
+]
 DashboardPort = Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")]
 
 
@@ -52,6 +55,7 @@ def up(
     airflow_port: AirflowPort = 8080,
     mlflow_port: MlflowPort = 5000,
     dashboard_port: DashboardPort = 8050,
+    workers: Workers = 0,
 ) -> None:
     """Start Airflow, MLflow and the dashboard on 127.0.0.1 and leave them running."""
     paths = _paths(home)
@@ -62,12 +66,14 @@ def up(
         airflow_port=airflow_port,
         mlflow_port=mlflow_port,
         dashboard_port=dashboard_port,
+        workers=workers,
     )
     ports = control.running(paths, file) or {}
     rows = {
         "Airflow": client.address,
         "login": f"{airflow.USER} / {airflow.password(paths)}",
         "MLflow": f"http://{LOCALHOST}:{ports.get('mlflow', mlflow_port)}",
+        **_mlflow_login(paths),
         "dashboard": f"http://{LOCALHOST}:{ports.get('dashboard', dashboard_port)}",
         "logs": str(paths.var / "logs"),
         "stop": f"make down{_at(paths)}",
@@ -120,6 +126,12 @@ def doctor(
         "DASHBOARD_PORT": dashboard_port,
     }
     raise typer.Exit(examine(SetUp(_paths(home), _params(params), ports), console))
+
+
+def _mlflow_login(paths: Paths) -> dict[str, str]:
+    if not paths.mlflow_login.is_file():
+        return {}
+    return {"its login": " / ".join(paths.mlflow_login.read_text(encoding="utf-8").split())}
 
 
 def _at(paths: Paths) -> str:

@@ -4,7 +4,9 @@
   no secret is on a command line or in the environment of a task.
 - Everything listens on 127.0.0.1. Scheduler and triggerer run with --skip-serve-logs, because
   their log servers would listen on every address; the api-server reads the log files itself.
-- Tasks are forked by LocalExecutor; two at a time, as many as the smallest machine has cores.
+- Tasks are forked by LocalExecutor, two at a time, as many as the smallest machine has cores; or
+  they are given to Celery's workers, where the home has some (see `services.distributed`).
+- A task whose process is gone is noticed within a minute, and so is one that a queue has lost.
 - The port may change from start to start, so it travels in the environment; it is no secret.
 """
 
@@ -14,7 +16,6 @@ import contextlib
 import datetime as dt
 import io
 import json
-import os
 import secrets
 import sqlite3
 import subprocess
@@ -27,10 +28,13 @@ from typing import Any
 from atlas.errors import HomeError
 from pipelines.files import write_bytes
 from pipelines.paths import PROJECT, Paths
+from services import distributed
+from services.private import write_private
 from services.processes import LOCALHOST, Program, clean_environment
 
 __all__ = [
     "DAG_ID",
+    "POOLS",
     "SECRET_FILES",
     "USER",
     "begin_schedule",
@@ -46,6 +50,9 @@ DAG_ID = "atlas_nightly"
 USER = "admin"
 SECRET_FILES = ("airflow.cfg", "airflow.db", "passwords.json")
 _SECRETS = {("core", "fernet_key"): 32, ("api", "secret_key"): 64, ("api_auth", "jwt_secret"): 64}
+POOLS = {"atlas_training": 2}  # trainings at once: what one small machine has memory for
+HEARTBEAT_S = 45  # a task that is silent for so long is dead
+QUEUED_S = 60  # a task that waits for a worker for so long is queued again
 _LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
@@ -63,26 +70,30 @@ def prepare(paths: Paths) -> None:
     folder = home(paths)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    _write_private(folder / "airflow.cfg", _configuration(folder))
+    write_private(folder / "airflow.cfg", _configuration(paths, folder))
     if not _password_file(folder).is_file():
-        _write_private(_password_file(folder), json.dumps({USER: secrets.token_urlsafe(24)}) + "\n")
+        write_private(_password_file(folder), json.dumps({USER: secrets.token_urlsafe(64)}) + "\n")
     stamp = folder / "migrated"
     wanted = f"{version('apache-airflow')}\n"
-    if _database(folder).is_file() and stamp.is_file() and stamp.read_text() == wanted:
+    far = distributed.backing(paths) is not None
+    if (far or _database(folder).is_file()) and stamp.is_file() and stamp.read_text() == wanted:
         return
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     variables = clean_environment(environment(paths, PROJECT / "params.yaml", 0))
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise HomeError(f"airflow db migrate failed:\n{(done.stderr or done.stdout)[-1500:]}")
-    _database(folder).chmod(0o600)
+    if not far:
+        _database(folder).chmod(0o600)
     write_bytes(stamp, wanted.encode())
 
 
 def environment(paths: Paths, params: Path, port: int) -> dict[str, str]:
     """Return what Airflow's programs need beside the caller's environment."""
     since = _since(paths)
+    far = distributed.backing(paths) is not None
     return {
+        **({"PGPASSFILE": str(distributed.passfile(paths))} if far else {}),
         "AIRFLOW_HOME": str(home(paths)),
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://{LOCALHOST}:{port}/",
@@ -110,12 +121,22 @@ def programs(paths: Paths, params: Path, port: int, *, scheduled: bool) -> tuple
         command = (sys.executable, "-m", "airflow", name, *options)
         return Program(f"airflow-{name}", command, variables, port)
 
+    def worker(name: str) -> Program:
+        options = ("--celery-hostname", f"{name}@%h", "--pid", str(paths.var / "run" / name))
+        alone = ("--skip-serve-logs", "--without-mingle", "--without-gossip")
+        command = (sys.executable, "-m", "airflow", "celery", "worker", *options, *alone)
+        return Program(name, command, {**variables, "ATLAS_WORKER": name})
+
     fewest = (
         component("api-server", port=port),
         component("scheduler", "--skip-serve-logs"),
         component("dag-processor"),
     )
-    return (*fewest, component("triggerer", "--skip-serve-logs")) if scheduled else fewest
+    if not scheduled:
+        return fewest
+    found = distributed.backing(paths)
+    workers = tuple(worker(name) for name in found.names) if found else ()
+    return (*fewest, component("triggerer", "--skip-serve-logs"), *workers)
 
 
 def begin_schedule(paths: Paths) -> None:
@@ -153,7 +174,7 @@ def close_unfinished_runs(paths: Paths) -> int:
         return done.rowcount
 
 
-def _configuration(folder: Path) -> str:
+def _configuration(paths: Paths, folder: Path) -> str:
     settings: dict[str, dict[str, Any]] = {
         "core": {
             "dags_folder": PROJECT / "dags",
@@ -173,9 +194,19 @@ def _configuration(folder: Path) -> str:
         # patience with a busy api-server at a minute
         "workers": {"min_heartbeat_interval": 1, "max_failed_heartbeats": 60},
         "dag_processor": {"parsing_processes": 1},
-        "scheduler": {"scheduler_idle_sleep_time": 0.5},
+        "scheduler": {
+            "scheduler_idle_sleep_time": 0.5,
+            "task_instance_heartbeat_timeout": HEARTBEAT_S,
+            "task_queued_timeout": QUEUED_S,
+            "task_queued_timeout_check_interval": 15,
+            "num_stuck_in_queued_retries": 60,  # an hour: a queue that was lost costs no retry
+            "orphaned_tasks_check_interval": 30,
+        },
         "usage_data_collection": {"enabled": False},
     }
+    if found := distributed.backing(paths):
+        for section, more in distributed.settings(paths, found).items():
+            settings.setdefault(section, {}).update(more)
     for (section, key), length in _SECRETS.items():
         settings[section][key] = _kept(folder, section, key) or _secret(length)
     parser = configparser.RawConfigParser()
@@ -207,13 +238,3 @@ def _database(folder: Path) -> Path:
 
 def _password_file(folder: Path) -> Path:
     return folder / "passwords.json"
-
-
-def _write_private(path: Path, text: str) -> None:
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        path.chmod(0o600)
-        return
-    handle = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    path.with_suffix(".new").replace(path)

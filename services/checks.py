@@ -126,8 +126,10 @@ def memory(_: SetUp) -> str:
 
 def secrets(setup: SetUp) -> str:
     """Can only the owner read the secrets?"""
-    folder = airflow.home(setup.paths)
-    found = [path for name in airflow.SECRET_FILES if (path := folder / name).is_file()]
+    folder, var = airflow.home(setup.paths), setup.paths.var
+    held = [*(folder / name for name in airflow.SECRET_FILES), setup.paths.mlflow_login]
+    held += [var / "redis" / "redis.conf", *(var / "secrets").glob("*")]
+    found = [path for path in held if path.is_file()]
     loose = [path for path in found if stat.S_IMODE(path.stat().st_mode) != 0o600]
     if loose:
         raise HomeError(f"{', '.join(map(str, loose))}: others can read it: chmod 600")
@@ -180,9 +182,13 @@ def _sound_database(paths: Paths) -> None:
 
 def registry(setup: SetUp) -> str:
     """Can the champion's data still be had?"""
-    if not (setup.paths.var / "mlflow" / "mlflow.db").is_file():
+    far = setup.paths.mlflow_server.is_file()
+    if far and not alive(setup.paths, "mlflow"):
+        return "behind MLflow's server, which is not up"
+    if not far and not (setup.paths.var / "mlflow" / "mlflow.db").is_file():
         return "no registry yet"
-    _sound_database(setup.paths)
+    if not far:
+        _sound_database(setup.paths)
     from pipelines import tracking  # loads MLflow, which takes a while
 
     champion = tracking.champion(setup.paths)

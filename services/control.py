@@ -6,6 +6,7 @@ running; a night that finds none starts the fewest it needs and stops them whate
 
 import logging
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import FrameType
 from atlas.errors import ConfigError, HomeError
 from pipelines.home import hold
 from pipelines.paths import Paths
-from services import airflow, dashboard_server, mlflow_server
+from services import airflow, dashboard_server, distributed, mlflow_server, stores
 from services.processes import (
     Program,
     alive,
@@ -34,19 +35,32 @@ log = logging.getLogger(__name__)
 
 NAMES = (
     "airflow-scheduler",  # first to stop: it gives the others work
+    *distributed.WORKERS,
     "airflow-triggerer",
     "airflow-dag-processor",
     "airflow-api-server",
     "mlflow",
     "dashboard",
+    *stores.NAMES,
 )
 START_TIMEOUT_S = 180.0
+STORES_TIMEOUT_S = 60.0
 
 
 def up(
-    paths: Paths, params: Path, *, airflow_port: int, mlflow_port: int, dashboard_port: int
+    paths: Paths,
+    params: Path,
+    *,
+    airflow_port: int,
+    mlflow_port: int,
+    dashboard_port: int,
+    workers: int = 0,
 ) -> Airflow:
     """Start what does not run yet of a home's services and wait until a night can be triggered.
+
+    Args:
+        workers: how many Celery workers over PostgreSQL and Redis; 0 for what the home has, which
+            at first is none: tasks are then forked by the scheduler, over SQLite.
 
     Raises:
         HomeError: a port is taken, a program ended, or it took too long. What was started by this
@@ -58,18 +72,20 @@ def up(
             "mlflow": ("MLFLOW_PORT", mlflow_port),
             "dashboard": ("DASHBOARD_PORT", dashboard_port),
         }
+        distributed.settle(paths, workers)
         return _up(paths, params, wanted)
 
 
 def _up(paths: Paths, params: Path, wanted: Mapping[str, tuple[str, int]]) -> Airflow:
-    found = running(paths, params)
-    if found is None:
-        stop(paths, NAMES)  # what a crash may have left
-        found = {}
+    # workers go on with their tasks though a scheduler has ended; a scheduler's own forks do not
+    found = running(paths, params, survivors=distributed.backing(paths) is not None)
+    stop(paths, [name for name in NAMES if found is None or not alive(paths, name)])  # of a crash
+    found = found or {}
     for name, (variable, port) in wanted.items():
         if name not in found and not is_free(port):
             raise HomeError(f"port {port} is taken; choose another: make up {variable}=…")
         found.setdefault(name, port)
+    _start_stores(paths)
     airflow.prepare(paths)
     airflow.begin_schedule(paths)
     mlflow_server.prepare(paths)
@@ -88,15 +104,19 @@ def down(paths: Paths) -> list[str]:
         HomeError: a process does not end, or a port is still taken.
     """
     ports = [found["port"] for name in NAMES if (found := record(paths, name))]
-    stopped = stop(paths, NAMES)
+    stopped = stop(paths, [name for name in NAMES if name not in stores.NAMES])
+    stopped += stop(paths, stores.NAMES)  # last: the others still write
     taken = [port for port in ports if port and stopped and not is_free(port)]
     if taken:
         raise HomeError(f"the services ended, but ports {taken} are still taken by others")
     return stopped
 
 
-def running(paths: Paths, params: Path) -> dict[str, int] | None:
+def running(paths: Paths, params: Path, *, survivors: bool = False) -> dict[str, int] | None:
     """Return the ports of services that can run a night, or None if none run.
+
+    Args:
+        survivors: whether to return those of whatever runs, though it can run no night.
 
     Raises:
         ConfigError: they run with another params.yaml.
@@ -106,9 +126,9 @@ def running(paths: Paths, params: Path) -> dict[str, int] | None:
         for name in NAMES
         if (found := alive(paths, name)) and not found["bound"]  # those are another night's
     }
-    if "airflow-scheduler" not in records or "airflow-api-server" not in records:
+    if not {"airflow-scheduler", "airflow-api-server"} <= records.keys() and not survivors:
         return None
-    others = {found["params"] for found in records.values()} - {str(params)}
+    others = {found["params"] for found in records.values()} - {str(params), ""}  # of the stores
     if others:
         raise ConfigError(
             f"the services of {paths.home} run with {others.pop()}, not with {params}; "
@@ -119,7 +139,16 @@ def running(paths: Paths, params: Path) -> dict[str, int] | None:
 
 @contextmanager
 def temporarily(paths: Paths, params: Path, port: int) -> Iterator[Airflow]:
-    """Run the fewest programs a night needs, and stop them whatever happens in the block."""
+    """Run the fewest programs a night needs, and stop them whatever happens in the block.
+
+    Raises:
+        HomeError: the home's nights run on workers, which `up` starts.
+    """
+    if distributed.backing(paths):
+        raise HomeError(
+            f"home {paths.home} runs its nights on workers, which are not up: make up first, with "
+            f"HOME_DIR={paths.home}"
+        )
     with hold(_lock(paths), f"home {paths.home}: a night or a start of services"):
         stop(paths, NAMES)  # what a crash may have left
         airflow.prepare(paths)
@@ -166,6 +195,24 @@ def _lock(paths: Paths) -> Path:
     return paths.var / "services.lock"
 
 
+def _start_stores(paths: Paths) -> None:
+    found = distributed.backing(paths)
+    if found is None:
+        return
+    stores.prepare(paths)
+    for program in stores.programs(paths, found):
+        if not alive(paths, program.name):
+            start(paths, program, bound=False)
+    deadline = time.monotonic() + STORES_TIMEOUT_S
+    while not stores.ensure(paths, found):
+        for name in stores.NAMES:
+            if not alive(paths, name) or time.monotonic() > deadline:
+                path = log_path(paths, name)
+                stop(paths, stores.NAMES)
+                raise HomeError(f"{name} does not answer; the end of {path}:\n{tail(path)}")
+        time.sleep(0.2)
+
+
 def _start(paths: Paths, programs: tuple[Program, ...], port: int, *, bound: bool) -> Airflow:
     fresh = [program for program in programs if not alive(paths, program.name)]
     client = Airflow(port, airflow.USER, airflow.password(paths))
@@ -184,6 +231,8 @@ def _start(paths: Paths, programs: tuple[Program, ...], port: int, *, bound: boo
         for program in fresh:
             start(paths, program, bound=bound)
         client.wait(ready, START_TIMEOUT_S, all_alive)
+        for name, slots in airflow.POOLS.items():
+            client.make_pool(name, slots)
     except BaseException as error:
         errors = _import_errors(client)
         with _deaf():

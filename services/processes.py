@@ -60,6 +60,8 @@ def start(paths: Paths, program: Program, *, bound: bool) -> int:
     """
     log = log_path(paths, program.name)
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.is_file():  # why it ended the last time may be asked after
+        log.replace(log.with_name(f"{log.name}.1"))
     with log.open("wb") as output:
         process = subprocess.Popen(
             program.command,

@@ -54,6 +54,13 @@ class Airflow:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
         self._call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
 
+    def make_pool(self, name: str, slots: int) -> None:
+        """Make a pool, or leave one that somebody has made as it is."""
+        try:
+            self._call("GET", f"/api/v2/pools/{quote(name)}")
+        except HomeError:
+            self._call("POST", "/api/v2/pools", {"name": name, "slots": slots})
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return queued, running, success or failed."""
         return str(self._call("GET", _run(dag_id, run_id))["state"])

@@ -1,6 +1,9 @@
 """The nightly DAG parses fast, holds no heavy import, and has the order of dvc.yaml."""
 
+import datetime as dt
+import importlib
 import importlib.util
+import inspect
 import itertools
 import json
 import subprocess
@@ -14,6 +17,7 @@ import yaml
 
 from pipelines.night import VARIANTS
 from pipelines.paths import PROJECT
+from services.airflow import POOLS
 
 FILE = PROJECT / "dags" / "atlas_nightly.py"
 HEAVY = ("torch", "pandas", "numpy", "mlflow", "great_expectations", "dvc", "atlas", "pipelines")
@@ -86,11 +90,34 @@ def test_order(dag: Any) -> None:
 
 
 def test_retries(dag: Any) -> None:
-    """Every task is retried twice with back-off and says when it has failed for good."""
+    """Every task is retried twice with back-off, but the first one waits an hour for its turn.
+
+    Each says when it has failed for good, and none can hang for ever.
+    """
     for task in dag.tasks:
-        assert task.retries == 2
-        assert task.retry_exponential_backoff
         assert task.has_on_failure_callback
+        assert task.execution_timeout is not None
+        if task.task_id != "begin":
+            assert task.retries == 2
+            assert task.retry_exponential_backoff
+    first = dag.get_task("begin")
+    assert first.retries * first.retry_delay == dt.timedelta(hours=1)
+    assert not first.retry_exponential_backoff
+
+
+def test_a_late_night_is_told_of_and_a_hanging_one_ended(dag: Any) -> None:
+    """The run has a deadline counted from when it was asked for, whose callback can be awaited."""
+    (alert,) = dag.deadline
+    assert alert.interval == dt.timedelta(hours=4)
+    module, _, name = alert.callback.path.rpartition(".")
+    assert inspect.iscoroutinefunction(getattr(importlib.import_module(module), name))
+    assert dag.dagrun_timeout == dt.timedelta(hours=12)
+
+
+def test_trainings_share_a_pool_that_the_services_make(dag: Any) -> None:
+    """The pool that trainings wait for is one that a start of the services makes."""
+    assert dag.get_task("train").pool in POOLS
+    assert {task.pool for task in dag.tasks} <= {"default_pool", *POOLS}
 
 
 def test_outlets(dag: Any) -> None:

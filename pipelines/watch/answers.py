@@ -47,7 +47,7 @@ class Champion(NamedTuple):
 
 def champion(paths: Paths) -> Champion | None:
     """Return the home's champion, or None; a home without a registry is left without one."""
-    if not (paths.var / "mlflow" / "mlflow.db").is_file():
+    if not (paths.mlflow_server.is_file() or (paths.var / "mlflow" / "mlflow.db").is_file()):
         return None
     held = tracking.champion(paths)
     if held is None:
