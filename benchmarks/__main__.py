@@ -23,7 +23,7 @@ NAMES = (
     "size",
     "training",
 )
-OWN = ("predict", "promotion", "registry_kills")
+OWN = ("predict", "promotion", "registry_kills", "faults", "nightly")
 SEED = 7
 
 
