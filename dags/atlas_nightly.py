@@ -25,7 +25,6 @@ CHAMPION = Asset("atlas_champion", uri="atlas://champion")
 TRAINING_TIMEOUT = dt.timedelta(hours=3)
 STAGE_TIMEOUT = dt.timedelta(hours=1)
 NIGHT_TIMEOUT = dt.timedelta(hours=12)
-LATE_MINUTES = 240
 TRAINING_POOL = "atlas_training"
 TURN_RETRIES, TURN_DELAY = 60, dt.timedelta(minutes=1)  # an hour's wait for another night
 LABEL = "{{ label }}"
@@ -158,7 +157,7 @@ def report(as_of: str) -> object:
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=NIGHT_TIMEOUT,
-    deadline=on_time(LATE_MINUTES),
+    deadline=on_time(),
     params={"as_of": Param(None, type=["null", "string"], format="date", description="The night.")},
     default_args={
         "retries": 2,

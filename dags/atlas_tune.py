@@ -14,7 +14,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from dags.notices import on_failure, on_time
 
 SINCE = os.environ.get("ATLAS_SINCE", "2026-01-01T00:00:00+00:00")
-LATE_MINUTES = 360
 TIMEOUT = dt.timedelta(hours=4)
 
 
@@ -40,7 +39,7 @@ def tune() -> object:
         "trials": Param(20, type="integer", minimum=1, description="Trials in all."),
         "timeout_s": Param(10_800, type="integer", minimum=1, description="Then no new trial."),
     },
-    deadline=on_time(LATE_MINUTES),
+    deadline=on_time(),
     default_args={
         "retries": 2,
         "retry_delay": dt.timedelta(minutes=1),

@@ -16,6 +16,7 @@ import contextlib
 import datetime as dt
 import io
 import json
+import os
 import secrets
 import sqlite3
 import subprocess
@@ -52,6 +53,7 @@ SECRET_FILES = ("airflow.cfg", "airflow.db", "passwords.json")
 _SECRETS = {("core", "fernet_key"): 32, ("api", "secret_key"): 64, ("api_auth", "jwt_secret"): 64}
 POOLS = {"atlas_training": 2}  # trainings at once: what one small machine has memory for
 HEARTBEAT_S = 45  # a task that is silent for so long is dead
+LATE_MINUTES = "240"  # a run that takes longer is told of
 QUEUED_S = 60  # a task that waits for a worker for so long is queued again
 _LONG_AGO = "2026-01-01T00:00:00+00:00"
 
@@ -101,6 +103,7 @@ def environment(paths: Paths, params: Path, port: int) -> dict[str, str]:
         "ATLAS_HOME": str(paths.home),
         "ATLAS_SINCE": since.read_text().strip() if since.is_file() else _LONG_AGO,
         "ATLAS_PARAMS": str(params),
+        "ATLAS_DEADLINE_MINUTES": os.environ.get("ATLAS_DEADLINE_MINUTES", LATE_MINUTES),
         "PYTHONPATH": str(PROJECT),
         "PYTHONUNBUFFERED": "1",
         "MALLOC_ARENA_MAX": "2",  # threads of the api-server would each keep an arena
