@@ -1,10 +1,10 @@
 """Lose things while a night runs on two workers: it must end with the champion it ends with anyway.
 
-`python -m benchmarks faults`, or with options `python -m benchmarks.faults --help`. One set of
-services, PostgreSQL and Redis included, is started; each case empties the home's data, artifacts
-and registry, runs the tiny night of tests/params_tiny.yaml and, at a random moment within a random
-stage, loses one thing (`benchmarks.fault_kinds`). A program that has ended is started again, as a
-restart policy would. A case ends well if
+`python -m benchmarks faults`; `--help` tells its options. One set of services, PostgreSQL and Redis
+included, is started; each case empties the home's data, artifacts and registry, runs the tiny night
+of tests/params_tiny.yaml and, at a random moment within a random stage, loses one thing
+(`benchmarks.fault_kinds`). A program that has ended is started again, as a restart policy would. A
+case ends well if
 
 - the night succeeds, at the latest when it is asked for a second time,
 - no task is left queued or running, and no temporary file lies in data/,
@@ -32,7 +32,7 @@ import typer
 
 from atlas.errors import HomeError
 from benchmarks.fault_kinds import KINDS, Kind
-from benchmarks.harness import Ratio, Report, metadata, timing
+from benchmarks.harness import metadata
 from pipelines import tracking
 from pipelines.files import digest, read_json, write_bytes, write_json
 from pipelines.paths import PROJECT, Paths
@@ -50,7 +50,6 @@ __all__ = [
     "marks",
     "named",
     "outcome",
-    "run",
 ]
 
 SEED = 17
@@ -303,19 +302,6 @@ def main(
             shutil.rmtree(stores.cluster(rig.paths), ignore_errors=True)
     well = sum(one["well"] for one in document["cases"])
     typer.echo(f"{well} of {len(document['cases'])} ended well")
-
-
-def run(_seed: int = SEED) -> Report:
-    """Run what is not done of the sixty cases; give their seconds and how many ended well."""
-    work = PROJECT / "var" / "faults"
-    main(60, work, "", 170, 28080)
-    done = read_json(work / "faults.json")["cases"]
-    rows = [
-        timing(name, "s", [one["seconds"] for one in done if one["kind"] == name])
-        for name in dict.fromkeys(one["kind"] for one in done)
-    ]
-    well = sum(one["well"] for one in done)
-    return Report(rows, [Ratio("ended_well", float(well), 60.0), Ratio("cases", len(done), 60.0)])
 
 
 if __name__ == "__main__":

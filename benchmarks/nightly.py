@@ -1,7 +1,7 @@
 """What Airflow adds to a night: its wall time over `python -m pipelines all`, and memory at peak.
 
-`python -m benchmarks nightly`, or `python -m benchmarks.nightly --params FILE` for other markets
-than those of params.yaml. Each of both runs one first night in an empty home, one after the other:
+`python -m benchmarks nightly`, with `--params FILE` for other markets than those of params.yaml.
+Each of both runs one first night in an empty home, one after the other:
 in one process, and as `make nightly` does, LocalExecutor over SQLite, Airflow's start and end
 included. The Airflow home is set up before, as `make setup` does. Memory is proportional set size:
 pages that processes share are counted once.
@@ -27,8 +27,8 @@ GIB = 2**30
 SAMPLE_S = 1.0
 
 
-def run(_seed: int = 0, params: Path = PROJECT / "params.yaml") -> Report:
-    """Run both nights; the simulated markets bring their own seed."""
+def run(params: Path = PROJECT / "params.yaml") -> Report:
+    """Run both nights."""
     with tempfile.TemporaryDirectory() as work:
         plain, plain_gib = _measured("pipelines", "all", Path(work) / "plain", params)
         scheduled_home = Path(work) / "scheduled"
@@ -90,7 +90,7 @@ def main(
     params: Annotated[Path, typer.Option(help="the markets")] = PROJECT / "params.yaml",
 ) -> None:
     """Measure and print."""
-    report = run(0, params.resolve())
+    report = run(params.resolve())
     for row in report.results:
         typer.echo(f"{row.name:<20} {row.median:8.2f} {row.unit}")
     for claim in report.ratios:
