@@ -208,6 +208,8 @@ class TrainingConfig(_Frozen):
     averaged_share: float = Field(default=0.3, ge=0, le=1)
     experts: dict[str, OwnTrainingConfig] = {}
     gate: OwnTrainingConfig = OwnTrainingConfig()
+    start: Literal["cold", "warm"] = "cold"
+    ensemble: int = Field(default=1, ge=1, le=16)
     window: Literal["expanding"] | PositiveInt = "expanding"
     seed: int = 1
     threads: int = Field(default=1, ge=1)

@@ -25,7 +25,7 @@ from atlas.windows import (
     measure_iv,
 )
 
-__all__ = ["HAR", "SKIP", "SKIP_SURFACE", "TABLE_MARKET", "Inputs", "gather", "table"]
+__all__ = ["HAR", "IMAGES", "SKIP", "SKIP_SURFACE", "TABLE_MARKET", "Inputs", "gather", "table"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -36,6 +36,7 @@ _LAST: Final = tuple(f"move_{i}" for i in range(1, _MOVES + 1))  # move_1 is the
 _WEEK: Final = ("week_sin", "week_cos")
 SKIP: Final = (*_LAST, "time_sin", "time_cos", *_WEEK)
 SKIP_SURFACE: Final = (*_LAST, "measure_z", "measure_level", *_WEEK)
+IMAGES: Final = {"chart": CHART_SHAPE, "surface": (2, TENORS, STRIKES, WINDOW)}
 HAR: Final = (5, 20, WINDOW - 1)  # bars over which past variance is averaged
 TABLE_MARKET: Final = 0  # the column of `table` that holds the market's index
 _LEVEL: Final = 0.1  # iv; the unit of a surface's level
@@ -75,7 +76,12 @@ class Inputs(NamedTuple):
 
 
 def gather(
-    panel: Panel, ends: Positions, *, market_index: int, measure: Measure = "butterfly"
+    panel: Panel,
+    ends: Positions,
+    *,
+    market_index: int,
+    measure: Measure = "butterfly",
+    image: Singles | None = None,
 ) -> Inputs:
     """Collect the inputs of the windows that end at `ends`.
 
@@ -84,10 +90,16 @@ def gather(
         ends: (B,) positions with WINDOW bars of their own symbol up to them, themselves included.
         market_index: place of the market in the model's list, −1 if it has none.
         measure: the surface's number whose moves and level go to `skip`.
+        image: buffer (B, *IMAGES[modality]) to draw into; made if left out.
     """
     ends = np.ascontiguousarray(ends, np.int64)
-    parts = _surface(panel, ends, measure) if panel.modality == "surface" else _chart(panel, ends)
-    image, series, moves, place, variance, volatility = parts
+    if image is None:
+        image = np.empty((ends.size, *IMAGES[panel.modality]), np.float32)
+    if panel.modality == "surface":
+        parts = _surface(panel, ends, measure, image)
+    else:
+        parts = _chart(panel, ends, image)
+    series, moves, place, variance, volatility = parts
     day = (panel.session[ends] + _MONDAY) % 7 * (2 * np.pi / 7)
     skip = np.column_stack([moves, place, np.sin(day), np.cos(day)])  # (B, D)
     floor = IV_FLOOR if panel.modality == "surface" else VARIANCE_FLOOR
@@ -126,26 +138,28 @@ def table(inputs: Inputs) -> Singles:
     return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
-_Parts = tuple[Singles, Singles, Floats, Floats, Floats, Floats]
+_Parts = tuple[Singles, Floats, Floats, Floats, Floats]
 
 
-def _chart(panel: Panel, ends: Positions) -> _Parts:
+def _chart(panel: Panel, ends: Positions, image: Singles) -> _Parts:
     bars = panel.values
-    image = render(bars, ends, np.empty((ends.size, *CHART_SHAPE), np.float32))
+    render(bars, ends, image)
     series = np.empty((ends.size, len(bars), WINDOW), np.float32)
     render_series(bars, ends, series)
-    window = bars[:, _positions(ends)]  # (5, B, T)
-    intraday = panel.timeframe.is_intraday
-    variance = bar_variance(window, modality="chart", is_intraday=intraday)  # (B, T)
-    returns = np.diff(log_positive(window[3]), axis=1)  # (B, T-1)
+    positions = _positions(ends)
+    returns = np.diff(log_positive(bars[3, positions]), axis=1)  # (B, T-1)
+    if panel.timeframe.is_intraday:  # as `bar_variance`, which would take three logs more
+        variance = np.full(positions.shape, np.nan)  # (B, T)
+        variance[:, 1:] = returns**2
+    else:
+        variance = bar_variance(bars[:, positions], modality="chart", is_intraday=False)
     moves = _in_sd(returns[:, : -_MOVES - 1 : -1], returns)
     time = panel.timestamp[ends] % _DAY * (2 * np.pi / _DAY)
     place = np.column_stack([np.sin(time), np.cos(time)])
-    return image, series, moves, place, variance, np.sqrt(_mean(returns**2))
+    return series, moves, place, variance, np.sqrt(_mean(returns**2))
 
 
-def _surface(panel: Panel, ends: Positions, measure: Measure) -> _Parts:
-    image = np.empty((ends.size, 2, TENORS, STRIKES, WINDOW), np.float32)
+def _surface(panel: Panel, ends: Positions, measure: Measure, image: Singles) -> _Parts:
     render_surfaces(panel.values, ends, image)
     grid = panel.values[_positions(ends).ravel()]  # (B·T, 3, 9)
     far = grid[:, 1:]  # its nearest tenor is the second
@@ -160,7 +174,7 @@ def _surface(panel: Panel, ends: Positions, measure: Measure) -> _Parts:
     place = np.column_stack([z, level[:, -1:] / _LEVEL])
     variance = np.abs(np.diff(rows[0], axis=1, prepend=np.nan))
     returns = np.diff(log_positive(rows[0]), axis=1)
-    return image, _clean(series), moves, place, variance, np.sqrt(_mean(returns**2))
+    return _clean(series), moves, place, variance, np.sqrt(_mean(returns**2))
 
 
 def _positions(ends: Positions) -> Positions:
@@ -171,6 +185,8 @@ def _positions(ends: Positions) -> Positions:
 def _mean(x: Floats) -> Floats:
     """Return the mean of each row's known values, (B,); NaN for none."""
     known = np.isfinite(x)
+    if known.all():  # the usual case, in a third of the time
+        return np.asarray(x.sum(axis=1) / x.shape[1])
     count = known.sum(axis=1)
     total = np.where(known, x, 0.0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

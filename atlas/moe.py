@@ -94,10 +94,6 @@ class Network(nn.Module):
         """Return the standardized fingerprint and its missing flags (B, 2G), finite."""
         return cast(Tensor, self.standardizers[inputs.modality](self.describe(inputs)))
 
-    def base_features(self, inputs: Inputs) -> Tensor:
-        """Return what the base's logit is linear in (B, P): skip and features."""
-        return torch.cat([inputs.skip, self.features(inputs)], 1)
-
     def deep(self, inputs: Inputs, features: Tensor) -> tuple[Tensor, Routing]:
         """Return what the network adds (B, 2) to logit and log RV, and where windows went."""
         raise NotImplementedError
@@ -142,6 +138,15 @@ class Network(nn.Module):
             self.base.log_rv(inputs.har, market) + scaled[:, 1],
         )
 
+    def base_outputs(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Return what the base alone says, logit and log RV (B,)."""
+        features = self.features(inputs)
+        return self.added(inputs, features, features.new_zeros(len(features), 2))
+
+    def unlike(self, inputs: Inputs) -> Tensor:
+        """Say which fingerprints are unlike the training set of their market, (B,) bool."""
+        return self.familiarity.unlike(self.describe(inputs), inputs.market)
+
     def probability(self, output: Output, market: Tensor) -> Tensor:
         """Return calibrated P(up) (B,); `market` (B,) indexes `markets`, −1 if unknown."""
         return self.calibration.probability(output.logit, market.long())
@@ -156,8 +161,7 @@ class AtlasNet(Network):
 
     def deep(self, inputs: Inputs, features: Tensor) -> tuple[Tensor, Routing]:
         """Return what the network adds (B, 2); its routing is the one row."""
-        row = self.rows[inputs.modality]
-        assert isinstance(row, Expert)
+        row = cast(Expert, self.rows[inputs.modality])
         hidden = self.trunk(inputs, one_mixture(self.trunk.dictionary, row), features)
         one = hidden.new_ones(len(hidden), 1)
         return row.head(hidden), Routing(one, one, torch.zeros_like(one, dtype=torch.long))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.onnx.utils import register_custom_op_symbolic
 
+from atlas.ensemble import Ensemble
 from atlas.errors import ModelError
 from atlas.gate import RandomGate, Routing, RuleGate
 from atlas.inputs import Inputs
@@ -39,6 +40,7 @@ def input_names(network: Network, *, routed: bool = False) -> tuple[str, ...]:
         network: only a mixture with a rule gate reads `rule`; a 1-D network reads no `image`.
         routed: whether `expert_weights` replace the gate.
     """
+    network = network.first if isinstance(network, Ensemble) else network
     reads_rule = isinstance(network, AtlasMoE) and isinstance(network.gate, RuleGate) and not routed
     reads = {"rule": reads_rule, "image": network.trunk.is_drawn}
     names = [name for name in _FIELDS if reads.get(name, True)]
@@ -116,21 +118,16 @@ class _Graph(nn.Module):
         weights = given.pop(WEIGHTS, None)
         unread = {n: torch.zeros_like(given["market"]) for n in _FIELDS if n not in given}
         inputs = Inputs(modality=self.modality, **given, **unread)
-        more: tuple[Tensor, ...] = ()
         if weights is None:
             output = self.network(inputs)
-            logit, log_rv = output.logit, output.log_rv
-            if self.answering:
-                described = self.network.describe(inputs)
-                unlike = self.network.familiarity.unlike(described, inputs.market)
-                more = (*output.routing, unlike)
-        else:
-            assert isinstance(self.network, AtlasMoE)
-            features = self.network.features(inputs)
-            deep = self.network.mixed(inputs, features, weights)
-            logit, log_rv = self.network.added(inputs, features, deep)
-        probability = self.network.calibration.probability(logit, inputs.market)
-        return logit, log_rv, probability, *more
+            probability = self.network.probability(output, inputs.market)
+            more = (*output.routing, self.network.unlike(inputs)) if self.answering else ()
+            return output.logit, output.log_rv, probability, *more
+        assert isinstance(self.network, AtlasMoE)
+        features = self.network.features(inputs)
+        deep = self.network.mixed(inputs, features, weights)
+        logit, log_rv = self.network.added(inputs, features, deep)
+        return logit, log_rv, self.network.calibration.probability(logit, inputs.market)
 
 
 def _atanh(graph: Any, value: Any) -> Any:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from atlas.errors import ConfigError
+
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
@@ -29,12 +31,20 @@ def open_fabric(accelerator: Accelerator = "cpu", processes: int = 1) -> "Fabric
     Args:
         accelerator: `auto` is a CUDA device where torch sees one, else the CPU.
         processes: of this machine; more than one speak over gloo (CPU) or NCCL (CUDA).
+
+    Raises:
+        ConfigError: fewer CUDA devices are there than are asked for.
     """
     from lightning.fabric import Fabric  # here: two seconds that only a training should pay
 
     chosen = accelerator
     if chosen == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        chosen = "cuda" if torch.cuda.device_count() >= processes else "cpu"
+    if chosen == "cuda" and torch.cuda.device_count() < processes:
+        raise ConfigError(
+            f"training.accelerator: cuda with {processes} process{'es' * (processes > 1)} needs as "
+            f"many CUDA devices; torch sees {torch.cuda.device_count()}: set it to auto or cpu"
+        )
     if processes == 1:
         return Fabric(accelerator=chosen, devices=1)
     fabric = Fabric(accelerator=chosen, strategy="ddp", devices=processes)

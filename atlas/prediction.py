@@ -85,13 +85,11 @@ def _chunk(model: Network, arrays: Inputs, device: torch.device) -> tuple[npt.ND
     figures = (
         output.logit,
         output.log_rv,
-        model.base.logit(model.base_features(inputs), inputs.market, inputs.modality),
-        model.base.log_rv(inputs.har, inputs.market),
+        *model.base_outputs(inputs),
         model.probability(output, inputs.market),
     )
     wide = [figure.double().cpu().numpy() for figure in figures]
-    unlike = model.familiarity.unlike(model.describe(inputs), inputs.market)
-    return (*wide, *(_array(tensor) for tensor in routing), _array(unlike))
+    return (*wide, *(_array(tensor) for tensor in routing), _array(model.unlike(inputs)))
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

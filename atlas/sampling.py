@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas.errors import DataError
-from atlas.inputs import Inputs, gather
+from atlas.inputs import IMAGES, Inputs, gather
 from atlas.windows import MarketData
 
 __all__ = ["Batch", "collate", "draw", "spread_evenly"]
 
 Positions = npt.NDArray[np.int64]
+Singles = npt.NDArray[np.float32]
 
 
 class Batch(NamedTuple):
@@ -69,7 +70,11 @@ def spread_evenly(positions: Positions, limit: int) -> Positions:
 
 
 def collate(
-    data: Mapping[str, MarketData], ends: Mapping[str, Positions], markets: tuple[str, ...]
+    data: Mapping[str, MarketData],
+    ends: Mapping[str, Positions],
+    markets: tuple[str, ...],
+    *,
+    images: dict[str, Singles] | None = None,
 ) -> Iterator[Batch]:
     """Render the chosen windows; yield one batch for each modality that has any.
 
@@ -77,24 +82,36 @@ def collate(
         data: the markets.
         ends: for each market the ends of its windows.
         markets: the model's markets; a row's `market` is the index into them.
+        images: by modality, buffers that are drawn into and grow as needed: a caller that has done
+            with a batch before it asks for the next step's spares the machine fresh memory.
     """
-    for modality in ("chart", "surface"):
-        parts, direction, log_rv = [], [], []
-        for market, chosen in ends.items():
-            own = data[market]
-            if own.panel.modality != modality or not len(chosen):
-                continue
-            index = markets.index(market)
-            measure = own.labels.question.measure
-            parts.append(gather(own.panel, chosen, market_index=index, measure=measure))
-            direction.append(own.labels.direction[chosen])
-            log_rv.append(own.labels.log_rv[chosen])
-        if parts:
-            yield Batch(_join(parts), np.concatenate(direction), np.concatenate(log_rv))
+    for modality in IMAGES:
+        chosen = {m: own for m, own in ends.items() if data[m].panel.modality == modality}
+        chosen = {m: own for m, own in chosen.items() if len(own)}
+        if not chosen:
+            continue
+        drawn = _buffer(modality, sum(len(own) for own in chosen.values()), images)
+        parts, direction, log_rv, place = [], [], [], 0
+        for market, own in chosen.items():
+            panel, labels = data[market].panel, data[market].labels
+            index, measure = markets.index(market), labels.question.measure
+            image = drawn[place : place + len(own)]
+            place += len(own)
+            parts.append(gather(panel, own, market_index=index, measure=measure, image=image))
+            direction.append(labels.direction[own])
+            log_rv.append(labels.log_rv[own])
+        yield Batch(_join(parts, drawn), np.concatenate(direction), np.concatenate(log_rv))
 
 
-def _join(parts: list[Inputs]) -> Inputs:
-    if len(parts) == 1:
-        return parts[0]
-    arrays = [np.concatenate(field) for field in zip(*(part[1:] for part in parts), strict=True)]
-    return Inputs(parts[0].modality, *arrays)
+def _buffer(modality: str, rows: int, images: dict[str, Singles] | None) -> Singles:
+    """Return rows of the modality's buffer, a larger one if it is too small."""
+    images = {} if images is None else images
+    held = images.get(modality)
+    if held is None or len(held) < rows:
+        held = images[modality] = np.empty((rows, *IMAGES[modality]), np.float32)
+    return held[:rows]
+
+
+def _join(parts: list[Inputs], image: Singles) -> Inputs:
+    rest = zip(*(part[2:] for part in parts), strict=True)
+    return Inputs(parts[0].modality, image, *(np.concatenate(field) for field in rest))

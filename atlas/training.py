@@ -13,7 +13,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,7 @@ class _Run:
         self.steps = settings.epochs * self.epoch_steps
         self.average = WeightAverage(model)
         self.spread = fabric.to_device(_spread(model.markets, data))
+        self.images: dict[str, npt.NDArray[np.float32]] = {}
         self.step, self.best_epoch, self.best_loss = 0, 0, math.inf
         self.best: dict[str, Tensor] = {}
         self.history: list[EpochResult] = []
@@ -145,7 +146,7 @@ class _Run:
         self.network.zero_grad()
         figures = []
         with self.fabric.no_backward_sync(self.network, enabled=self.fabric.world_size > 1):
-            for batch in collate(self.data, ends, self.model.markets):
+            for batch in collate(self.data, ends, self.model.markets, images=self.images):
                 loss, output = self._loss(batch)
                 self.fabric.backward(loss)
                 figures.append(_figures(loss, output, batch))
@@ -323,11 +324,16 @@ def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _reproducible(threads: int) -> Iterator[None]:
     """Fix threads and algorithms, and put back what was there, the generator included."""
     kept, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # its one attribute is not annotated
+    filled = memory.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # Every new tensor is written whole before it is read; filling it first takes time and no doubt.
+    memory.fill_uninitialized_memory = False
     try:
         with torch.random.fork_rng():
             yield
     finally:
         torch.set_num_threads(kept)
         torch.use_deterministic_algorithms(strict)
+        memory.fill_uninitialized_memory = filled

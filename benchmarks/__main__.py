@@ -22,6 +22,9 @@ NAMES = (
     "scale",
     "size",
     "training",
+    "training_kills",
+    "retraining",
+    "tuning",
 )
 OWN = ("predict", "promotion", "registry_kills", "faults", "nightly")
 SEED = 7

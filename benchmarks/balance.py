@@ -81,11 +81,14 @@ class Score(NamedTuple):
     load: npt.NDArray[np.float64]
 
 
-def configuration(training: Mapping[str, Any] | None = None, **moe: object) -> ATLASConfig:
+def configuration(
+    training: Mapping[str, Any] | None = None, *, source: str = "simulated", **moe: object
+) -> ATLASConfig:
     """Return params.yaml at the small budget with some fields of `training` and `moe` changed."""
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["training"] |= {**BUDGET, **(training or {})}
     params["moe"] |= moe
+    params["source"] = source
     return ATLASConfig.parse(params)
 
 

@@ -118,7 +118,7 @@ def _bare(variant: str, data: Data, seed: int) -> Callable[[], None]:
     torch.manual_seed(seed)
     model = build_model(configuration(), variant=variant).train()
     training.install_base(model, data)
-    (optimizer,) = build_optimizers(model, *settings.rules())
+    optimizers = build_optimizers(model, *settings.rules())
     spread = training._spread(model.markets, data)
     drawn = [draw(data, batch=settings.batch, seed=seed, step=step) for step in range(STEPS)]
     batches = [
@@ -131,14 +131,15 @@ def _bare(variant: str, data: Data, seed: int) -> Callable[[], None]:
 
     def work() -> None:
         for parts in batches:
-            optimizer.zero_grad()
+            model.zero_grad()
             for inputs, direction, log_rv in parts:
                 output = model(inputs)
                 loss = direction_loss(output.logit, direction, inputs.market, len(model.markets))
                 error = log_rv_loss(output.log_rv, log_rv, spread, inputs.market)
                 total = loss + settings.volatility_weight * error
                 (total + model.balance_weight * output.load_balancing_loss).backward()
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
 
     return work
 

@@ -314,6 +314,7 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("pipelines.training_progress").setLevel(logging.INFO)
     logging.getLogger("pipelines.tune").setLevel(logging.INFO)
+    logging.getLogger("pipelines.warm").setLevel(logging.INFO)
     try:
         app()
     except AtlasError as error:

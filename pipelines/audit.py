@@ -32,6 +32,7 @@ from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig, MarketConfig
 from atlas.cuts import cut_at
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from atlas.ensemble import build_trained
 from atlas.errors import DataError, ModelError
 from atlas.luck import check_shifted, check_shuffled, shuffled_values
 from atlas.moe import Network, build_model
@@ -286,7 +287,7 @@ def _network(paths: Paths, config: ATLASConfig) -> tuple[Network, str]:
     try:
         ordered = {name: trained.markets[name] for name in names}
         trained = trained.model_copy(update={"markets": ordered})
-        model = build_model(trained, variant=card["variant"])
+        model = build_trained(trained, variant=card["variant"])
         model.load_state_dict(safetensors.torch.load((folder / "model.safetensors").read_bytes()))
     except (KeyError, RuntimeError) as error:
         raise ModelError(

@@ -16,6 +16,8 @@ _CURVES = ("loss", "accuracy", "validation_loss", "validation_log_loss", "valida
 def metrics(paths: Paths, variants: Iterable[str], now: int) -> list[Metric]:
     """Return `curve/<variant>/<figure>` and `load/<variant>/<expert>`, step being the epoch.
 
+    The second member of an ensemble is called `<variant>-2`, and so on.
+
     Args:
         paths: the home; a variant without a history is passed over.
         variants: trained tonight.
@@ -29,10 +31,12 @@ def metrics(paths: Paths, variants: Iterable[str], now: int) -> list[Metric]:
         moe = read_json(folder / "config.json")["config"]["moe"]
         experts = moe["experts"] if moe["enabled"] else ["equity_daily"]
         for epoch in read_json(folder / "history.json"):
-            points = {f"curve/{variant}/{name}": epoch[name] for name in _CURVES}
+            place = epoch["member"]
+            name_of = variant if place == 1 else f"{variant}-{place}"
+            points = {f"curve/{name_of}/{name}": epoch[name] for name in _CURVES}
             if variant.startswith("moe"):
                 loads = zip(experts, epoch["load"], strict=True)
-                points |= {f"load/{variant}/{expert}": share for expert, share in loads}
+                points |= {f"load/{name_of}/{expert}": share for expert, share in loads}
             step = int(epoch["epoch"])
             found += [Metric(k, float(v), now, step) for k, v in points.items() if _finite(v)]
     return found

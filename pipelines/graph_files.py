@@ -10,9 +10,10 @@ import torch
 from atlas.charts import CHART_SHAPE, SERIES_SHAPE, WINDOW
 from atlas.config import ATLASConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from atlas.ensemble import build_trained
 from atlas.errors import ModelError
 from atlas.inputs import HAR, SKIP, SKIP_SURFACE, Inputs
-from atlas.moe import AtlasMoE, build_model
+from atlas.moe import Network
 from atlas.onnx_export import ANSWERS, export, input_names
 from atlas.surfaces import STRIKES, TENORS
 from pipelines.files import read_json
@@ -33,14 +34,14 @@ def read(folder: Path) -> dict[str, bytes]:
     config = ATLASConfig.parse(card["config"])
     order = card.get("model_markets", card["markets"])  # JSON sorts the keys of the configuration
     markets = {name: config.markets[name] for name in order}
-    model = build_model(config.model_copy(update={"markets": markets}), variant=card["variant"])
-    if not isinstance(model, AtlasMoE):
+    model = build_trained(config.model_copy(update={"markets": markets}), variant=card["variant"])
+    if not model.expert_ids:
         raise ModelError(f"{folder}: expected a mixture of experts, got {card['variant']!r}")
     model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     return graphs_of(model.eval())
 
 
-def graphs_of(model: AtlasMoE) -> dict[str, bytes]:
+def graphs_of(model: Network) -> dict[str, bytes]:
     """Export a trained mixture, one graph a modality, each checked against the network.
 
     Raises:
@@ -76,7 +77,7 @@ def windows(modality: str, markets: int, seed: int = 1) -> Inputs:
     )
 
 
-def _check(model: AtlasMoE, graph: bytes, inputs: Inputs) -> None:
+def _check(model: Network, graph: bytes, inputs: Inputs) -> None:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     feed = {name: getattr(inputs, name).numpy() for name in input_names(model)}
     found = dict(zip(ANSWERS, session.run(None, feed), strict=True))

@@ -37,6 +37,7 @@ __all__ = [
     "overview",
     "record",
     "record_seeds",
+    "record_trial",
     "span_of",
     "trials",
 ]
@@ -118,6 +119,43 @@ def record_seeds(
         for model, frames in scored.items()
         for place, frame in enumerate(frames)
     )
+
+
+def record_trial(
+    paths: Paths,
+    model: str,
+    settings: Mapping[str, Any],
+    *,
+    span: Span,
+    rows: int,
+    loss: float,
+    seed: int,
+) -> bool:
+    """Write down a trial of tuning, scored on validation sessions; return whether it was new.
+
+    Its span is those sessions. It counts for a test span that they overlap, as those of earlier
+    nights may: whoever chose by these sessions has looked at them.
+
+    Args:
+        paths: the home.
+        model: that was tried.
+        settings: of the trial, JSON values.
+        span: first and last validation session of each market.
+        rows: windows it was scored on.
+        loss: what the trial was judged by.
+        seed: of its training.
+    """
+    with _held(paths):
+        used, said = _digest(_json(settings)), _digest(_json(loss))
+        own = {market: list(days) for market, days in span.items()}
+        identity = {"span": own, "model": model, "settings": used, "seed": seed, "said": said}
+        key = _digest(_json(identity))
+        if any(entry["key"] == key for entry in entries(paths)):
+            return False
+        facts = {"rows": rows, "log_loss": round(loss, 9), "losses": {}, "used": dict(settings)}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        _append(paths, [{**identity, "key": key, **facts, "first_seen": now}])
+    return True
 
 
 def entries(paths: Paths) -> list[Entry]:

@@ -23,7 +23,7 @@ from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.metrics import log_losses
 from pipelines import curves, packaging, reproduce, tracking
-from pipelines.files import digest, write_json
+from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
 from pipelines.stamps import code_digest
 
@@ -116,12 +116,17 @@ _KEYED = ("as_of", "source", "data_version", "params", "code", "variant", "weigh
 def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -> dict[str, str]:
     commit, dirty = tracking.revision()
     record = paths.data_dvc
+    card = _card(paths, variant)
+    trained, parent = card["config"], card.get("parent") or {}
     tags = {
         "as_of": str(as_of.date()),
         "source": config.source,
         "data_version": tracking.data_version(paths),
         "params": tracking.digest_of(config.model_dump(mode="json")),
-        "settings": tracking.digest_of(config.model_dump(mode="json", include=_TRAINED)),
+        "settings": tracking.digest_of({name: trained[name] for name in _TRAINED}),
+        "tuning": trained["tuning"],  # the id, where params say `latest`
+        "parent_version": parent.get("version", "none"),
+        "parent_weights": parent.get("weights", "none"),
         "code": code_digest(),
         "git_commit": commit,
         "git_dirty": str(dirty).lower(),
@@ -131,6 +136,14 @@ def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) 
         "weights": digest(paths.model(variant) / "model.safetensors"),
     }
     return {**tags, "key": tracking.digest_of({name: tags[name] for name in _KEYED})}
+
+
+def _card(paths: Paths, variant: str) -> dict[str, Any]:
+    path = paths.model(variant) / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: run `python -m pipelines train` first")
+    card: dict[str, Any] = read_json(path)
+    return card
 
 
 def _first_sessions(paths: Paths, variant: str) -> dict[str, int]:

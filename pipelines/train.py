@@ -1,17 +1,18 @@
 """Train one variant on all markets together and write what the later stages read.
 
 The stage finds the night's data, resumes a training that was killed, and writes weights,
-configuration, history, metrics and the predictions of every validation and test window. Figures of
-time go to the log alone: the artifacts of two runs are the same bytes. With `training.processes`
-above 1 the stage decides and reports, and `pipelines.processes` does the work.
+configuration, history, metrics and the predictions of every validation and test window. An ensemble
+is so many trainings one after the other, each with its own seed and checkpoints. Figures of time go
+to the log alone: the artifacts of two runs are the same bytes. With `training.processes` above 1
+the stage decides and reports, and `pipelines.processes` does the work.
 """
 
 import hashlib
 import json
 import logging
+import os
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +23,16 @@ import torch
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import ATLASConfig
 from atlas.cuts import newest
-from atlas.errors import DataError
-from atlas.moe import AtlasMoE, Network, build_model
+from atlas.ensemble import joined, member_seed
+from atlas.errors import DataError, ModelError
+from atlas.moe import Network, build_model
 from atlas.parallel import open_fabric
 from atlas.prediction import predict
 from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
 from atlas.windows import MarketData, told_law
-from pipelines import checkpoints, samples, stamps, tuned
+from pipelines import checkpoints, samples, stamps, tuned, warm
 from pipelines.files import digest, read_json, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path
 from pipelines.paths import Paths
@@ -61,19 +63,26 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, variant: str)
         ModelError: the training cannot go on.
     """
     config = tuned.resolved(paths, config)
-    key = _key(paths, config, as_of, variant)
+    parent = warm.parent_of(paths, config, as_of, variant)
+    key = _key(paths, config, as_of, variant, parent)
     summary = stamps.once(
         paths,
         f"train-{variant}",
         key,
         lambda: [paths.model(variant) / name for name in ARTIFACTS],
-        lambda: _work(paths, config, as_of, variant, key),
+        lambda: _work(paths, config, as_of, variant, parent),
     )
     write_json(summary_path(paths, variant), summary)
     return summary
 
 
-def _key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -> dict[str, Any]:
+def _key(
+    paths: Paths,
+    config: ATLASConfig,
+    as_of: pd.Timestamp,
+    variant: str,
+    parent: warm.Parent | None,
+) -> dict[str, Any]:
     read = [paths.data_dvc]
     for market in config.markets:
         read += [paths.fingerprints(market), paths.quarantine(market), paths.truth(market)]
@@ -82,112 +91,162 @@ def _key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -
         "as_of": str(as_of.date()),
         "variant": variant,
         "params": config.model_dump(mode="json", include=used),
+        "parent": parent.card if parent else None,
         "read": {str(p.relative_to(paths.home)): digest(p) for p in read if p.is_file()},
     }
 
 
 def _work(
-    paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str, key: dict[str, Any]
-) -> dict[str, Any]:
-    if config.training.processes == 1:
-        return take_part(paths, config, as_of, variant, key)
-    train_in_several(paths, config, as_of=as_of, variant=variant)
-    metrics: dict[str, Any] = read_json(paths.model(variant) / "metrics.json")
-    return {name: value for name, value in metrics.items() if name != "markets"}
-
-
-def take_part(
     paths: Paths,
     config: ATLASConfig,
     as_of: pd.Timestamp,
     variant: str,
-    key: dict[str, Any] | None = None,
+    parent: warm.Parent | None,
 ) -> dict[str, Any]:
-    """Train `variant`, alone or as one of torchrun's processes; rank 0 writes its artifacts.
+    if config.training.processes == 1:
+        return _take_part(paths, config, as_of, variant, parent)
+    train_in_several(paths, config, as_of=as_of, variant=variant)
+    metrics: dict[str, Any] = read_json(paths.model(variant) / "metrics.json")
+    return {name: value for name, value in metrics.items() if name not in ("markets", "members")}
+
+
+def take_part(
+    paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str
+) -> dict[str, Any]:
+    """Train `variant` as one of torchrun's processes; rank 0 writes its artifacts.
 
     Raises:
         DataError: as for `run`.
         ModelError: as for `run`.
     """
+    parent = warm.parent_of(paths, config, as_of, variant)
+    return _take_part(paths, config, as_of, variant, parent)
+
+
+def _take_part(
+    paths: Paths,
+    config: ATLASConfig,
+    as_of: pd.Timestamp,
+    variant: str,
+    parent: warm.Parent | None,
+) -> dict[str, Any]:
     begun = time.monotonic()
-    key = key or _key(paths, config, as_of, variant)
     processes = config.training.processes if is_one_of_several() else 1
+    # read when CUDA begins; without it torch has no deterministic products of matrices there
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     fabric = open_fabric(config.training.accelerator, processes)
+    data = _windows(paths, config, as_of, variant)
+    text = {**_key(paths, config, as_of, variant, parent), "code": stamps.code_digest()}
+    key = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
+    members, results = [], []
+    for place in range(config.training.ensemble):
+        model, result = _member(paths, config, variant, place, parent, data, key, fabric)
+        members.append(model.cpu())
+        results.append(result)
+    summary = _summary(variant, results, parent)
+    if fabric.global_rank == 0:
+        steps = sum(result.steps for result in results)
+        log.info("%s: %d steps in %.0f s", variant, steps, time.monotonic() - begun)
+        card = {
+            "parent": parent.card if parent else None,
+            "variant": variant,
+            "markets": list(data),
+            "as_of": str(as_of.date()),
+        }
+        try:
+            _write(paths, config, card, joined(members), data, results, summary)
+        except OSError as error:
+            raise ModelError(
+                f"{paths.model(variant)}: cannot be written ({error.strerror}); checkpoints are "
+                "kept: make room and run the training again to go on"
+            ) from error
+    return summary
+
+
+def _windows(
+    paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str
+) -> dict[str, MarketData]:
+    """Load what the variant may learn from and is scored on."""
     torch.manual_seed(config.training.seed)
-    model = build_model(config, variant=variant)
-    data = _served(model, samples.load(paths, config, as_of))
+    data = _served(build_model(config, variant=variant), samples.load(paths, config, as_of))
     if variant == "moe_oracle":
         data = {market: told_law(own) for market, own in data.items()}
     if config.training.window != "expanding":
         span = config.training.window
         data = {market: newest(own, span) for market, own in data.items()}
-    result = _train(paths.checkpoints(variant), model, data, config, variant, key, fabric)
-    summary = _summary(variant, result)
-    if fabric.global_rank == 0:
-        log.info("%s: %d steps in %.0f s", variant, result.steps, time.monotonic() - begun)
-        _write(paths, config, as_of, variant, model.cpu(), data, result)
-    return summary
+    return data
 
 
-def _write(
+def _member(
     paths: Paths,
     config: ATLASConfig,
-    as_of: pd.Timestamp,
     variant: str,
-    model: Network,
+    place: int,
+    parent: warm.Parent | None,
     data: Mapping[str, MarketData],
-    result: TrainingResult,
-) -> None:
-    begun = time.monotonic()
-    predictions = pd.concat([_rows(model, own) for own in data.values()], ignore_index=True)
-    log.info("%s: %d windows in %.0f s", variant, len(predictions), time.monotonic() - begun)
-    folder = paths.model(variant)
-    card = {
-        "variant": variant,
-        "markets": list(data),
-        "model_markets": list(model.markets),
-        "as_of": str(as_of.date()),
-    }
-    write_json(folder / "config.json", {**card, "config": config.model_dump(mode="json")})
-    write_json(folder / "history.json", [epoch._asdict() for epoch in result.history])
-    metrics = {**_summary(variant, result), "markets": result.markets}
-    write_json(folder / "metrics.json", metrics)
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(folder / "model.safetensors", safetensors.torch.save(weights))
-    write_parquet(folder / "predictions.parquet", predictions)
-    checkpoints.clear(paths.checkpoints(variant))
-
-
-def _train(
-    folder: Path,
-    model: Network,
-    data: Mapping[str, MarketData],
-    config: ATLASConfig,
-    variant: str,
-    key: dict[str, Any],
+    key: str,
     fabric: "Fabric",
-) -> TrainingResult:
-    """Train, going on from the last checkpoint of the same data, parameters and code."""
-    text = json.dumps({**key, "code": stamps.code_digest()}, sort_keys=True)
-    name = hashlib.sha256(text.encode()).hexdigest()
-    resume = checkpoints.load(folder, key=name)
+) -> tuple[Network, TrainingResult]:
+    """Train the network of one seed, going on from its last checkpoint of the same key."""
+    settings, members = config.training, config.training.ensemble
+    seed = member_seed(settings.seed, place)
+    torch.manual_seed(seed)
+    model = build_model(config, variant=variant)
+    if parent is not None:
+        warm.begin(model, parent, place, members)
+        # its gate has learned better than to agree with the rule
+        settings = settings.model_copy(update={"warm_start_share": 0.0})
+    folder, name = paths.checkpoints(variant), variant
+    if members > 1:
+        folder, name = folder / f"member-{place + 1}", f"{variant} {place + 1} of {members}"
+    resume = checkpoints.load(folder, key=key)
     if resume is not None:
-        log.info("%s: going on from step %d", variant, resume.meta["step"])
+        log.info("%s: going on from step %d", name, resume.meta["step"])
 
     def keep(state: TrainingState) -> None:
-        checkpoints.save(folder, state, key=name)
+        checkpoints.save(folder, state, key=key)
 
-    with watch(variant, _experts(model)) as progress:
-        return train(
+    with watch(name, model.expert_ids) as progress:
+        result = train(
             model,
             data,
-            config.training,
-            seed=config.training.seed,
+            settings,
+            seed=seed,
             checkpoint=keep,
             resume=resume,
             progress=progress if fabric.global_rank == 0 else None,
             fabric=fabric,
         )
+    return model, result
+
+
+def _write(
+    paths: Paths,
+    config: ATLASConfig,
+    card: dict[str, Any],
+    model: Network,
+    data: Mapping[str, MarketData],
+    results: Sequence[TrainingResult],
+    summary: dict[str, Any],
+) -> None:
+    begun, variant = time.monotonic(), card["variant"]
+    predictions = pd.concat([_rows(model, own) for own in data.values()], ignore_index=True)
+    log.info("%s: %d windows in %.0f s", variant, len(predictions), time.monotonic() - begun)
+    folder = paths.model(variant)
+    card = {**card, "model_markets": list(model.markets)}
+    write_json(folder / "config.json", {**card, "config": config.model_dump(mode="json")})
+    history = [
+        {**epoch._asdict(), "member": place}
+        for place, result in enumerate(results, 1)
+        for epoch in result.history
+    ]
+    write_json(folder / "history.json", history)
+    markets = [result.markets for result in results]
+    write_json(folder / "metrics.json", {**summary, "markets": markets[0], "members": markets[1:]})
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(folder / "model.safetensors", safetensors.torch.save(weights))
+    write_parquet(folder / "predictions.parquet", predictions)
+    checkpoints.clear(paths.checkpoints(variant))
 
 
 def _served(model: Network, data: Mapping[str, MarketData]) -> dict[str, MarketData]:
@@ -221,22 +280,24 @@ def _rows(model: Network, own: MarketData) -> pd.DataFrame:
             "rule": np.asarray(EXPERT_IDS)[panel.rule[ends]],
         }
     )
-    for column, expert in enumerate(_experts(model)):
+    for column, expert in enumerate(model.expert_ids):
         frame[f"gate_{expert}"] = found["gate_probs"][:, column]
     return frame
 
 
-def _experts(model: Network) -> tuple[str, ...]:
-    return model.expert_ids if isinstance(model, AtlasMoE) else ()
-
-
-def _summary(variant: str, result: TrainingResult) -> dict[str, Any]:
-    best = result.history[result.best_epoch - 1]
+def _summary(
+    variant: str, results: Sequence[TrainingResult], parent: warm.Parent | None
+) -> dict[str, Any]:
+    """Return what the stage says of itself; of an ensemble, sums of steps and means of scores."""
+    best = [result.history[result.best_epoch - 1] for result in results]
+    log_loss = float(np.mean([epoch.validation_log_loss for epoch in best]))
+    accuracy = float(np.mean([epoch.validation_accuracy for epoch in best]))
     return {
         "variant": variant,
-        "steps": result.steps,
-        "epochs": len(result.history),
-        "best_epoch": result.best_epoch,
-        "validation_log_loss": round(best.validation_log_loss, 6),
-        "validation_accuracy": round(best.validation_accuracy, 6),
+        "start": f"version {parent.version}" if parent else "cold",
+        "steps": sum(result.steps for result in results),
+        "epochs": sum(len(result.history) for result in results),
+        "best_epoch": results[0].best_epoch,
+        "validation_log_loss": round(log_loss, 6),
+        "validation_accuracy": round(accuracy, 6),
     }

@@ -2,14 +2,15 @@
 
 Trials are made on inner folds before the test span; no test window is loaded into a fold. The
 study lies in var/tuning/, so that a search that was killed goes on; every trial goes to MLflow and
-into the artifact's own list. Data are read under the home's lock, the search runs outside it.
+into the artifact's own list, its settings and its loss to the ledger. Data are read under the
+home's lock, the search runs outside it.
 """
 
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -21,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from atlas.moe import AtlasMoE, Network, build_model
+from atlas.moe import Network, build_model
 from atlas.tuning import Seen, described, inner_folds, objective, search, settings_of, start_from
 from atlas.windows import MarketData
-from pipelines import samples, stamps, trial_runs, tuned
+from pipelines import ledger, samples, stamps, trial_runs, tuned
 from pipelines.files import write_json
 from pipelines.home import night_lock
 from pipelines.paths import Paths
@@ -64,20 +65,16 @@ def run(
     served, owners = _served(config, data)
     default = {name: config.training.model_dump(mode="json")[name] for name in _SEARCHED}
     near = start_from(served, _seen(paths))
+    folds = inner_folds(served, cuts, FOLDS)
     search(
         study,
-        objective(
-            inner_folds(served, cuts, FOLDS),
-            lambda: _build(config),
-            budget,
-            seed=config.training.seed,
-        ),
+        objective(folds, lambda: _build(config), budget, seed=config.training.seed),
         owners,
         trials=trials,
         seed=config.training.seed,
         starts=[default] if near is None else [default, near],
         is_over=lambda: timeout_s is not None and time.monotonic() - begun > timeout_s,
-        told=lambda trial: _told(paths, study, trial, trials),
+        told=lambda trial: _told(paths, study, trial, trials, folds, config.training.seed),
     )
     return _write(paths, config, as_of, study, served, default)
 
@@ -110,7 +107,7 @@ def _served(
     """Return the markets that the mixture serves, and whose weights may move by their own rule."""
     model = _build(config)
     served = {name: own for name, own in data.items() if own.panel.modality in model.modalities}
-    experts = list(model.expert_ids) if isinstance(model, AtlasMoE) else []
+    experts = list(model.expert_ids)
     return served, [*experts, "gate"] if model.gate_learns else experts
 
 
@@ -141,11 +138,45 @@ def _record(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _told(paths: Paths, study: optuna.Study, trial: FrozenTrial, trials: int) -> None:
+def _told(
+    paths: Paths,
+    study: optuna.Study,
+    trial: FrozenTrial,
+    trials: int,
+    folds: Sequence[Mapping[str, MarketData]],
+    seed: int,
+) -> None:
     record = _record(trial)
     loss = "" if trial.value is None else f" loss {trial.value:.5f}"
     log.info("trial %d of %d %s%s", trial.number + 1, trials, record["state"], loss)
     trial_runs.log_trial(paths, study.study_name, record)
+    losses = [*trial.intermediate_values.values()] if trial.value is None else [trial.value]
+    if losses:  # a trial that diverged at once has said nothing
+        span, rows = _validated(folds)
+        ledger.record_trial(
+            paths,
+            f"{VARIANT} trial",
+            settings_of(trial.params),
+            span=span,
+            rows=rows,
+            loss=losses[-1],
+            seed=seed,
+        )
+
+
+def _validated(folds: Sequence[Mapping[str, MarketData]]) -> tuple[dict[str, list[int]], int]:
+    """Return the first and last session that each market is judged on, and the windows in all."""
+    days: dict[str, list[int]] = {}
+    rows = 0
+    for fold in folds:
+        for market, own in fold.items():
+            ends = own.split.validation
+            rows += len(ends)
+            if len(ends):
+                found = own.panel.session[ends]
+                known = days.get(market, [int(found.min()), int(found.max())])
+                days[market] = [min(known[0], int(found.min())), max(known[1], int(found.max()))]
+    return days, rows
 
 
 def _write(

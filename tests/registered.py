@@ -20,7 +20,7 @@ from pipelines import fingerprint, ingest, register, train, validate
 from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.paths import Paths
 
-__all__ = ["AS_OF", "copy_home", "tiny_config", "write_base_rate"]
+__all__ = ["AS_OF", "copy_home", "registered", "tiny_config", "write_base_rate"]
 
 AS_OF = pd.Timestamp("2026-11-20", tz="UTC")
 MARKETS = ("options_skew", "equity_daily", "equity_5min")  # not in alphabetical order
@@ -41,6 +41,16 @@ def copy_home(folder: Path) -> Paths:
     """Return a home of one's own, trained and scored, with nothing registered."""
     shutil.copytree(_trained(), folder)
     return Paths(folder)
+
+
+@cache
+def registered() -> Paths:
+    """Return a home whose night is registered, one for the whole process: change copies alone."""
+    scratch = tempfile.mkdtemp(prefix="atlas-registered-")
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    home = copy_home(Path(scratch) / "home")
+    register.run(home, tiny_config(), as_of=AS_OF)
+    return home
 
 
 def write_base_rate(paths: Paths, probability: float | None = None) -> None:

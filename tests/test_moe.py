@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from atlas import catalogue
 from atlas.catalogue import CATALOGUE, EXPERT_IDS, ExpertSpec, Range
@@ -96,6 +96,11 @@ def test_every_variant_scores_both_modalities(variant: str | None) -> None:
     assert model.trunk.dictionary.series.weight.grad.abs().sum() > 0
 
 
+def _base_logit(model: Network, inputs: Inputs) -> Tensor:
+    seen = torch.cat([inputs.skip, model.features(inputs)], 1)
+    return model.base.logit(seen, inputs.market, "chart")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_network_starts_as_its_base(variant: str) -> None:
     """Before training the heads are zero: the outputs are the base's to the last bit."""
@@ -104,7 +109,7 @@ def test_a_network_starts_as_its_base(variant: str) -> None:
     nn.init.normal_(model.base.weight("chart"))
     inputs = batch()
     output = model(inputs)
-    expected = model.base.logit(model.base_features(inputs), inputs.market, "chart")
+    expected = _base_logit(model, inputs)
     torch.testing.assert_close(output.logit, expected, atol=0, rtol=0)
     torch.testing.assert_close(output.log_rv, model.base.log_rv(inputs.har, inputs.market))
     assert expected.abs().sum() > 0
@@ -114,7 +119,7 @@ def test_alpha_scales_what_the_network_adds() -> None:
     """With α = 0 a market keeps its base, whatever was learned; others do not."""
     model = stirred(build_model(config(), variant="moe_mlp"))
     inputs = batch()
-    base = model.base.logit(model.base_features(inputs), inputs.market, "chart")
+    base = _base_logit(model, inputs)
     deep = model(inputs).logit - base
     model.calibration.alpha[0] = torch.tensor([0.0, 1.0])
     model.calibration.alpha[1] = torch.tensor([0.5, 1.0])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from atlas.errors import ConfigError
 from atlas.moe import build_model
 from atlas.parallel import open_fabric, own_markets, shard
 from atlas.training import TrainingState, train
@@ -98,3 +99,12 @@ def test_two_processes_train_the_network_of_one(
     for name, tensor in alone.items():
         if not name.startswith("calibration"):
             assert together[name].numpy() == pytest.approx(tensor.numpy(), abs=0.03), name
+
+
+def test_a_device_that_is_not_there_is_named() -> None:
+    """`cuda` on a machine without one is a line, not a traceback; `auto` takes the CPU."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ConfigError, match="accelerator: cuda with 2 processes needs as many CUDA"):
+        open_fabric("cuda", 2)
+    assert open_fabric("auto").device.type == "cpu"

@@ -13,7 +13,7 @@ from atlas.errors import ModelError
 from pipelines import environment, register, reproduce, tracking
 from pipelines.files import read_json, write_parquet
 from pipelines.paths import Paths
-from tests.registered import AS_OF, copy_home, tiny_config
+from tests.registered import AS_OF, copy_home, registered, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,8 @@ def config() -> ATLASConfig:
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory, config: ATLASConfig) -> Paths:
-    home = copy_home(tmp_path_factory.mktemp("registered") / "home")
-    register.run(home, config, as_of=AS_OF)
-    return home
+def paths() -> Paths:
+    return registered()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The train stage: its artifacts, what makes it run again, and what a kill leaves."""
 
+import errno
 import json
 import logging
 import os
@@ -276,3 +277,20 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(
         _run(paths)
     left = [path.name for path in paths.checkpoints("moe_mlp").iterdir()]
     assert left == ["step-000000006.safetensors"]
+
+
+def test_a_full_disk_at_the_end_is_one_clear_error_and_keeps_the_checkpoint(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is room, only the writing is left to do."""
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "write_parquet", full)
+        with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
+            _run(paths)
+    left = [path.name for path in paths.checkpoints("moe_mlp").iterdir()]
+    assert "step-000000012.safetensors" in left
+    assert _run(paths)["steps"] == 12

@@ -21,7 +21,7 @@ from atlas.tuning import (
     settings_of,
     start_from,
 )
-from pipelines import train, tune, tuned
+from pipelines import ledger, train, tune, tuned
 from pipelines.files import write_json
 from pipelines.paths import Paths
 from tests.toys import toy_config, toy_data
@@ -186,6 +186,12 @@ def test_the_stage_tunes_and_the_next_training_uses_what_it_found(
     runs = client.search_runs([experiment.experiment_id])
     assert [run.data.tags["data_version"] for run in runs] == ["0123abcd.dir"] * 2
     assert {run.data.metrics["loss"] for run in runs} == {trial["loss"] for trial in trials}
+    written = ledger.entries(paths)
+    assert [line["model"] for line in written] == ["moe_mlp trial", "moe_mlp trial"]
+    assert [line["log_loss"] for line in written] == [round(t["loss"], 9) for t in trials]
+    first = {m: own.panel.session[own.split.test].min() for m, own in DATA.items()}
+    assert all(days[1] < first[m] for line in written for m, days in line["span"].items())
+    assert not ledger.overview(paths).empty
     train.run(paths, config.model_copy(update={"tuning": "latest"}), as_of=NIGHT, variant="cnn")
     card = json.loads((paths.model("cnn") / "config.json").read_text())
     assert card["config"]["tuning"] == summary["id"]

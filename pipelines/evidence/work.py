@@ -20,8 +20,9 @@ from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, 
 from atlas.ceilings import bayes, informed
 from atlas.config import ATLASConfig
 from atlas.costs import next_returns, spreads
+from atlas.ensemble import joined, member_seed
 from atlas.linear import Logistic
-from atlas.moe import AtlasMoE, Network, build_model
+from atlas.moe import Network, build_model
 from atlas.own_model import load_yardstick
 from atlas.prediction import predict
 from atlas.training import train
@@ -140,15 +141,20 @@ def _ceilings(folder: Path, data: Mapping[str, MarketData], learned: str) -> lis
 def _network(
     folder: Path, config: ATLASConfig, data: Mapping[str, MarketData], unit: plan.Unit
 ) -> list[Path]:
-    torch.manual_seed(unit.seed)
-    model = build_model(config, variant=unit.model)
-    experts = model.expert_ids if isinstance(model, AtlasMoE) else ()
-    with watch(unit.name, experts) as progress:
-        result = train(model, data, config.training, seed=unit.seed, progress=progress)
+    members, history = [], []
+    for place in range(config.training.ensemble):
+        seed = member_seed(unit.seed, place)
+        torch.manual_seed(seed)
+        member = build_model(config, variant=unit.model)
+        with watch(unit.name, member.expert_ids) as progress:
+            result = train(member, data, config.training, seed=seed, progress=progress)
+        members.append(member)
+        history += [{**epoch._asdict(), "member": place + 1} for epoch in result.history]
+    model = joined(members)
     parts = [_said(model, market, own) for market, own in data.items()]
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", safetensors.torch.save(weights))
-    write_json(folder / "history.json", [epoch._asdict() for epoch in result.history])
+    write_json(folder / "history.json", history)
     files = [_write(folder, unit.model, parts)]
     return [*files, folder / "model.safetensors", folder / "history.json"]
 
@@ -156,7 +162,7 @@ def _network(
 def _said(model: Network, market: str, own: MarketData) -> pd.DataFrame:
     found = predict(model, own, _ends(own), market_index=model.markets.index(market))
     said = {"probability": found["probability"], "log_rv_predicted": found["log_rv_predicted"]}
-    experts = model.expert_ids if isinstance(model, AtlasMoE) else ()
+    experts = model.expert_ids
     weights = np.zeros((len(found["probability"]), len(experts)), np.float32)
     if experts:
         rows = np.arange(len(weights))[:, None]

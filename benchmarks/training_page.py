@@ -1,0 +1,63 @@
+"""Write the tables of docs/training.md from the results of the benchmarks that they quote.
+
+`python -m benchmarks.training_page` replaces what stands between the markers of each benchmark; a
+test compares the page with the files under benchmarks/results/.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import typer
+
+__all__ = ["NAMES", "written"]
+
+PROJECT = Path(__file__).parent.parent
+PAGE = PROJECT / "docs" / "training.md"
+RESULTS = PROJECT / "benchmarks" / "results"
+NAMES = ("retraining", "tuning", "training_kills", "training")
+
+
+def written(text: str) -> str:
+    """Return the page with every marked block written anew from its results file.
+
+    A benchmark without a file keeps its block.
+    """
+    for name in NAMES:
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            begin, end = f"<!-- {name}: written by benchmarks -->", f"<!-- end of {name} -->"
+            block = f"{begin}\n\n{_block(found)}\n\n{end}"
+            pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+            text = re.sub(pattern, lambda _, own=block: own, text, flags=re.DOTALL)
+    return text
+
+
+def _block(found: dict[str, Any]) -> str:
+    facts = found["metadata"]
+    lines = ["| | median | p10 … p90 | n |", "|---|--:|--:|--:|"]
+    for row in found["results"]:
+        spread = f"{_number(row['p10'])} … {_number(row['p90'])}"
+        cells = (f"{row['name']}, {row['unit']}", _number(row["median"]), spread, str(row["n"]))
+        lines.append(f"| {' | '.join(cells)} |")
+    for row in found["ratios"]:
+        target = "" if row["target"] is None else f" (target {row['target']:g})"
+        lines.append(f"| **{row['name']}**{target} | {_number(row['value'])} | | |")
+    said = f"`{facts['command'].partition(' --json')[0]}`, commit {facts['commit'][:7]}, "
+    return "\n".join([said + f"{facts['date'][:10]}, {facts['cores']} cores.", "", *lines])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
+
+
+def main() -> None:
+    """Rewrite the page."""
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    typer.echo(f"wrote {PAGE.relative_to(PROJECT)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
