@@ -32,6 +32,7 @@ __all__ = [
     "extends",
     "is_restated",
     "kind_of",
+    "like_stored",
     "merged",
     "ordered",
     "restate",
@@ -183,6 +184,15 @@ def with_adjusted(bars: pd.DataFrame) -> pd.DataFrame:
     if "adj_close" in bars.columns:
         return bars
     return bars.assign(adj_close=bars["close"])
+
+
+def like_stored(
+    given: dict[Path, pd.DataFrame], stored: dict[Path, pd.DataFrame]
+) -> dict[Path, pd.DataFrame]:
+    """Return the given parts, with `adj_close` where any stored part has one."""
+    if any("adj_close" in part.columns for part in stored.values()):
+        return {path: with_adjusted(part) for path, part in given.items()}
+    return given
 
 
 def merged(

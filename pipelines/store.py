@@ -33,9 +33,9 @@ from pipelines.merge import (
     differing,
     extends,
     is_restated,
+    like_stored,
     merged,
     restate,
-    with_adjusted,
 )
 from pipelines.partitions import partitions
 from pipelines.paths import Paths
@@ -167,7 +167,7 @@ def read_bars(
                 f"first (`python -m pipelines validate --market {market}`)"
             )
         frame = _without_quarantined(frame, paths.quarantine(market), symbol)
-    return _checked(frame, name, config)
+    return _checked(frame, name, config.modality)
 
 
 def read_raw(
@@ -182,7 +182,7 @@ def read_raw(
         DataError: the symbol is not stored, or a file of it cannot be read.
     """
     frame, rows = _known(_stored(paths, market, symbol), as_of, config)
-    return _checked(frame, f"{market}/{symbol}", config), rows
+    return _checked(frame, f"{market}/{symbol}", config.modality), rows
 
 
 def read_after(
@@ -217,20 +217,16 @@ def write_bars(
 
     Args:
         frame: a frame that `check_bars` or `check_surfaces` accepts.
-        restated: what to do if rows that are stored have other values now: keep the stored ones
-            and say so, or refuse before anything is written.
+        restated: keep rows that are stored and have other values now, saying so, or refuse first.
         report: told of a split or dividend before anything is written.
-        contents: what is known of the market's files, which then need not be read; it is told
-            what they hold now.
+        contents: what is known of files, which then need not be read; told what they hold now.
 
     Raises:
         DataError: the frame, the name or a stored file is not acceptable.
     """
     name = f"{market}/{symbol}"
-    if modality == "surface":
-        rows = check_surfaces(frame, symbol=name)
-    else:
-        rows = check_bars(frame, symbol=name).reset_index()
+    rows = _checked(frame, name, modality)
+    rows = rows if modality == "surface" else rows.reset_index()
     keys = KEYS[modality]
     base = paths.bars(market) / symbol_name(symbol)
     cut = partial(partitions, base, timeframe=timeframe, modality=modality)
@@ -242,12 +238,11 @@ def write_bars(
     grown = {*same, *(path for path in read if extends(given[path], stored[path]))}
     adjustment, rewrites = None, False
     if len(grown) < len(there):
-        pairs = [(part, stored[path]) for path, part in given.items()]
-        differ = sum(differing(*pair, keys, splits=restated == "keep") for pair in pairs)
+        splits = restated == "keep"
+        differ = sum(differing(p, stored[k], keys, splits=splits) for k, p in given.items())
         _told(name, differ, paths.bars(market), restated)
         if modality == "chart" and restated == "keep":
-            if any("adj_close" in part.columns for part in stored.values()):
-                given = {path: with_adjusted(part) for path, part in given.items()}
+            given = like_stored(given, stored)
             touched = pd.concat([stored[path] for path in there], ignore_index=True)
             rewrites = is_restated(touched, rows)
         if rewrites:
@@ -350,8 +345,8 @@ def _known(
     return frame if is_known.all() else frame[is_known], rows
 
 
-def _checked(frame: pd.DataFrame, name: str, config: MarketConfig) -> pd.DataFrame:
-    if config.modality == "surface":
+def _checked(frame: pd.DataFrame, name: str, modality: Modality) -> pd.DataFrame:
+    if modality == "surface":
         return check_surfaces(frame, symbol=name)
     return check_bars(frame, symbol=name)
 
