@@ -62,7 +62,7 @@ CHARTS = (
 PAGE_S, CHART_S, MEMORY_MIB = 1.0, 2.0, 500.0
 PATIENCE_S = 60.0
 UNFINISHED = ".plot:not([data-state=drawn]):not([data-state=notice])"
-PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _seconds_of(page: Any) -> dict[str, float]:
     page.wait_for_load_state("load")
     boxes = page.query_selector_all(".plot[data-ms]")
     times = {name: [_of(box, name) for box in boxes] for name in ("ms", "seen", "drawn")}
-    found = {"page": float(page.evaluate(PAINTED)) / 1e3}
+    found = {"page": float(page.wait_for_function(PAINTED).json_value()) / 1e3}
     if boxes:
         found |= {"seen": max(times["seen"]), "alive": max(times["drawn"])}
     names = [str(box.get_attribute("data-src")).split("?")[0] for box in boxes]
