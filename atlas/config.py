@@ -23,6 +23,7 @@ from pydantic import (
 from atlas.bars import Timeframe
 from atlas.catalogue import CATALOGUE, EXPERT_IDS
 from atlas.errors import ConfigError
+from atlas.refusals import explain
 
 if TYPE_CHECKING:
     from atlas.optimization import Rule
@@ -366,7 +367,7 @@ class ATLASConfig(_Frozen):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            raise ConfigError(explain(error)) from None
 
     def source_of(self, market: str) -> Source:
         """Return where a market's bars come from: its own source, else the one for all."""
@@ -390,17 +391,3 @@ def _calendars() -> frozenset[str]:
     import exchange_calendars  # a tenth of a second that only a parse has to pay
 
     return frozenset(exchange_calendars.get_calendar_names())
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"params: unknown key {key!r}: remove it or correct its spelling")
-            continue
-        said = item["msg"].removeprefix("Value error, ")
-        if item["type"] != "value_error":  # those raised here name what came themselves
-            said = f"{said}; got {item['input']!r}"
-        lines.append(f"params: {key}: {said}"[:300] if key else f"params: {said}"[:300])
-    return "\n".join(lines)

@@ -9,7 +9,6 @@ data/. Cases that are done stand in DIR/kills.json, so that a broken-off run goe
 import multiprocessing
 import random
 import shutil
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +18,7 @@ import pandas as pd
 import typer
 
 from atlas.config import ATLASConfig
+from benchmarks.kills import run_killed
 from pipelines import ingest
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
@@ -64,20 +64,9 @@ def one_kill(home: Path, archive: Path, after_s: float) -> dict[str, Any]:
 
 
 def _ingest(home: Path, archive: Path, *, after_s: float | None) -> float:
-    """Ingest in a process forked from one that has imported all; kill it if asked."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["pipelines.ingest", "pipelines.sources.files", __name__])
-    here, there = context.Pipe()
-    child = context.Process(target=_work, args=(home, archive, there))
-    child.start()
-    assert here.recv() == "ready"
-    start = time.perf_counter()
-    child.join(after_s)
-    if child.is_alive():
-        child.kill()
-    child.join()
-    assert after_s is not None or child.exitcode == 0
-    return time.perf_counter() - start
+    return run_killed(context, _work, (home, archive), after_s)
 
 
 def _work(home: Path, archive: Path, parent: Connection) -> None:

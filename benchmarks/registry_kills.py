@@ -12,7 +12,6 @@ DIR/kills.json, so that a broken-off run goes on.
 import multiprocessing
 import random
 import shutil
-import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -23,6 +22,7 @@ import pandas as pd
 import typer
 
 from atlas.config import ATLASConfig
+from benchmarks.kills import run_killed
 from pipelines import challenge, register, tracking
 from pipelines.files import read_json, write_json
 from pipelines.night import read_config
@@ -70,19 +70,7 @@ def one_kill(
 
 
 def _night(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, after_s: float | None) -> float:
-    """Register and promote in a process forked from one that has imported all; kill it if asked."""
-    context = _context()
-    here, there = context.Pipe()
-    child = context.Process(target=_work, args=(paths, config, as_of, there))
-    child.start()
-    assert here.recv() == "ready"
-    start = time.perf_counter()
-    child.join(after_s)
-    if child.is_alive():
-        child.kill()
-    child.join()
-    assert after_s is not None or child.exitcode == 0
-    return time.perf_counter() - start
+    return run_killed(_context(), _work, (paths, config, as_of), after_s)
 
 
 def _loads(paths: Paths) -> bool:

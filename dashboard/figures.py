@@ -15,9 +15,10 @@ import pandas as pd
 
 from dashboard.experts import color
 from dashboard.gates import Loads
-from dashboard.monitoring import Check, Drift
+from dashboard.monitoring import Drift
 from dashboard.series import Shares, iso, last_values
 from dashboard.symbols import Window
+from pipelines.watch.checks import Check
 
 __all__ = [
     "Figure",

@@ -8,7 +8,7 @@ judged again here: a page that is looked at often must not raise alarms of its o
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pandas as pd
 
@@ -16,8 +16,9 @@ from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import DataError
 from dashboard.reading import columns, json_of, stored
 from pipelines.paths import Paths
+from pipelines.watch.checks import Check, Kind
 
-__all__ = ["KINDS", "Check", "Drift", "Watch", "days", "drift", "newest"]
+__all__ = ["KINDS", "Drift", "Watch", "days", "drift", "newest"]
 
 FORMAT = 1
 KINDS: Mapping[str, str] = {
@@ -30,20 +31,6 @@ KINDS: Mapping[str, str] = {
 }
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ORDER = (*FINGERPRINT_COLUMNS, "rule", "places")
-
-
-class Check(NamedTuple):
-    """One number that is watched; NaN where there is none. `line` is what a person should read."""
-
-    kind: str
-    market: str
-    name: str
-    value: float
-    usual: float
-    limit: float
-    alarm: bool
-    judged: bool
-    line: str
 
 
 class Watch(NamedTuple):
@@ -140,7 +127,7 @@ def _check(row: Mapping[str, Any]) -> Check:
         math.nan if row[name] is None else float(row[name]) for name in ("value", "usual", "limit")
     )
     return Check(
-        str(row["kind"]),
+        cast("Kind", str(row["kind"])),
         str(row["market"]),
         str(row["name"]),
         value,
