@@ -186,10 +186,10 @@ def utc_microseconds(frame: pd.DataFrame, symbol: str, error: type[DataError]) -
     Raises:
         DataError: as `utc_timestamps`.
     """
-    if "timestamp" in frame.columns and frame["timestamp"].dtype.kind == "M":
-        column = frame["timestamp"]
-        if not column.hasnans:
-            return np.asarray(pd.DatetimeIndex(column.array).as_unit("us").asi8)
+    if "timestamp" in frame.columns and (column := frame["timestamp"]).dtype.kind == "M":
+        times = pd.DatetimeIndex(column.array, copy=False).as_unit("us").asi8
+        if not (times == pd.NaT.value).any():
+            return np.asarray(times)
     return np.asarray(pd.DatetimeIndex(utc_timestamps(frame, symbol, error)).asi8)
 
 
@@ -203,16 +203,15 @@ def number_column(
     """
     if name not in frame.columns:
         raise error(_missing(symbol, name, frame))
-    if frame.columns.tolist().count(name) > 1:
+    column = frame[name]
+    if isinstance(column, pd.DataFrame):
         raise error(f"{symbol or 'frame'}: column {name!r} comes more than once: keep one of them")
-    if frame[name].dtype == np.float64:
-        return frame[name].to_numpy()
-    if frame[name].dtype.kind in "Mmc":  # as numbers these would be nanoseconds, or lose a part
-        raise error(
-            f"{symbol or 'frame'}: column {name!r}: expected numbers; got {frame[name].dtype}"
-        )
+    if column.dtype == np.float64:
+        return column.to_numpy()
+    if column.dtype.kind in "Mmc":  # as numbers these would be nanoseconds, or lose a part
+        raise error(f"{symbol or 'frame'}: column {name!r}: expected numbers; got {column.dtype}")
     try:
-        return pd.to_numeric(frame[name]).to_numpy(dtype=np.float64, na_value=np.nan)
+        return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
     except (ValueError, TypeError) as cause:
         raise error(f"{symbol or 'frame'}: column {name!r}: expected numbers; {cause}") from None
 

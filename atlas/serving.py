@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.extensions import ExtensionArray
 
 from atlas.bars import Timeframe
 from atlas.calendars import bar_opens, has_close, session_days, session_ranks, sessions
@@ -44,6 +45,7 @@ UNLIKE = "the fingerprint is unlike the training set"
 _GAP = f"the last {WINDOW} bars lack more than {FEW_MISSING} sessions: they are no window"
 _LACKS = f"the last {WINDOW} bars lack a session"
 _SECOND = 1_000_000  # microseconds
+_TEXT = pd.StringDtype(na_value=np.nan)  # what pandas makes of texts by itself
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
@@ -149,21 +151,23 @@ def _market(
     delay = 0 if settings.modality == "surface" else Timeframe.parse(settings.timeframe).seconds
     known = said.timestamp + delay * _SECOND
     names = ["probability", "volatility", *(f"gate_{name}" for name in served.graphs.expert_ids)]
-    return pd.DataFrame(
+    rows_said = len(said.symbol)
+    return pd.DataFrame(  # of arrays that are ready: pandas' own guesses take longer than the gate
         {
-            "market": np.full(len(said.symbol), rows.market, dtype=object),
-            "symbol": said.symbol,
+            "market": _texts([rows.market] * rows_said),
+            "symbol": _texts(said.symbol),
             "timestamp": _times(said.timestamp),
             "as_of": _times(known),
-            "kind": np.full(len(said.symbol), ask.kind, dtype=object),
-            "horizon": ask.horizon,
+            "kind": _texts([ask.kind] * rows_said),
+            "horizon": np.full(rows_said, ask.horizon),
             **dict(zip(names, said.numbers.T, strict=True)),
-            "expert_ids": said.experts,
+            "expert_ids": _texts(said.experts),
             "abstain": said.abstain,
-            "reason": said.reason,
+            "reason": _texts(said.reason),
             "data_age_s": _age_s(known, now),
-            "model_version": served.version,
-        }
+            "model_version": _texts([served.version] * rows_said),
+        },
+        copy=False,
     )
 
 
@@ -296,6 +300,10 @@ def _silent(served: Served, symbols: Any, times: Any, reasons: Any) -> _Said:
         np.full((rows, 2 + len(served.graphs.expert_ids)), np.nan),
         np.full(rows, np.nan, dtype=object),
     )
+
+
+def _texts(values: Sequence[str] | Texts) -> ExtensionArray:
+    return pd.array(values, dtype=_TEXT)
 
 
 def _times(microseconds: Positions) -> pd.DatetimeIndex:

@@ -2,12 +2,14 @@
 
 `python -m benchmarks.predict [--home HOME] [--model champion]` asks a home's registered model, with
 the code it was packed with, about bars of a random walk, 320 a symbol. It imports nothing of atlas:
-a second atlas in the process would be refused.
+a second atlas in the process would be refused. Each question is asked twice: of the model itself
+(`unwrap_python_model`), and through MLflow's schema (`through_mlflow`), which looks at every value.
 """
 
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,19 +68,23 @@ def main(
     uri = f"models:/atlas-moe/{model}" if model.isdigit() else f"models:/atlas-moe@{model}"
     loading = _measured(lambda: mlflow.pyfunc.load_model(uri), 6)[1:]  # the first imports
     served = mlflow.pyfunc.load_model(uri)
-    daily, minute = bars("equity_daily", "B", 1), bars("crypto_1min", "min", 1)
-    thousand = bars("equity_daily", "B", 1000)
-    for frame in (daily, minute, thousand):
+    frames = {
+        "daily_symbol_ms": (bars("equity_daily", "B", 1), rounds),
+        "crypto_symbol_ms": (bars("crypto_1min", "min", 1), rounds),
+        "thousand_symbols_s": (bars("equity_daily", "B", 1000), 7),
+    }
+    for frame, _ in frames.values():
         answers = served.predict(frame)
         unasked = answers["abstain"] & ~answers["reason"].str.contains("unlike")
         if unasked.any():  # an unlike fingerprint goes all the way, and says nothing at the end
             raise SystemExit(f"it abstained: {answers['reason'][unasked].iloc[0]}: nothing to time")
-    found = {
-        "load_s": loading,
-        "daily_symbol_ms": _measured(lambda: served.predict(daily), rounds),
-        "crypto_symbol_ms": _measured(lambda: served.predict(minute), rounds),
-        "thousand_symbols_s": _measured(lambda: served.predict(thousand), 7),
-    }
+    inner = served.unwrap_python_model()
+    found = {"load_s": loading}
+    for name, (frame, times) in frames.items():
+        found[name] = _measured(partial(inner.predict, None, frame), times)
+        quantity, unit = name.rsplit("_", 1)
+        through = partial(served.predict, frame)
+        found[f"{quantity}_through_mlflow_{unit}"] = _measured(through, max(7, times // 4))
     rows = []
     for name, spent in found.items():
         quantity, unit = name.rsplit("_", 1)
@@ -88,7 +94,7 @@ def main(
             rows.append(timing(f"{quantity}{kind}_{unit}", unit, values))
     for row in rows:
         target = f"(target <= {TARGETS[row.name]:g})" if row.name in TARGETS else ""
-        typer.echo(f"{row.name:<28} {row.median:9.4g} {row.p10:9.4g} … {row.p90:<9.4g} {target}")
+        typer.echo(f"{row.name:<44} {row.median:9.4g} {row.p10:9.4g} … {row.p90:<9.4g} {target}")
     if json_path is not None:
         ratios: list[dict[str, Any]] = [
             {"name": row.name, "value": row.median, "target": TARGETS[row.name]}

@@ -93,6 +93,15 @@ def test_the_last_320_bars_are_enough(model: Any, bars: pd.DataFrame) -> None:
     np.testing.assert_allclose(short["probability"], whole["probability"], atol=1e-6)
 
 
+def test_asked_past_the_schema_it_says_the_same(model: Any, bars: pd.DataFrame) -> None:
+    """The model itself and MLflow's checked way to it give equal frames, whole prices too."""
+    whole = bars.assign(close=bars["close"].round().astype(int), volume=1_000)
+    direct = model.unwrap_python_model().predict
+    for frame in (bars, whole.astype({"market": "category"})):
+        now = {"now": "2026-11-21T00:00:00Z"}
+        pd.testing.assert_frame_equal(direct(None, frame, now), model.predict(frame, now))
+
+
 def test_without_a_finished_session_there_is_no_answer(model: Any, minutes: pd.DataFrame) -> None:
     """Bars of one session alone leave vol30 unknown: the model abstains and says what to give."""
     answer = model.predict(minutes.tail(70)).iloc[0]
