@@ -14,20 +14,10 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, chain, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from dags.notices import on_failure, webhook
+
 SINCE = os.environ.get("ATLAS_SINCE", "2026-01-01T00:00:00+00:00")
 NIGHT = "{{ ti.xcom_pull(task_ids='watch')['as_of'] }}"
-
-
-def webhook() -> str | None:
-    """Return the address that the connection `atlas_webhook` keeps as its password, or None."""
-    from airflow.sdk import Connection
-    from airflow.sdk.exceptions import AirflowException
-
-    try:
-        password: str | None = Connection.get("atlas_webhook").password
-    except AirflowException:
-        return None
-    return password
 
 
 @task
@@ -65,7 +55,11 @@ def is_wanted(found: dict[str, Any]) -> None:
     catchup=False,
     max_active_runs=1,
     params={"as_of": Param(None, type=["null", "string"], format="date", description="The day.")},
-    default_args={"retries": 2, "retry_delay": dt.timedelta(minutes=1)},
+    default_args={
+        "retries": 2,
+        "retry_delay": dt.timedelta(minutes=1),
+        "on_failure_callback": on_failure,
+    },
     doc_md=__doc__,
     tags=["atlas"],
 )
