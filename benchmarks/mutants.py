@@ -30,7 +30,12 @@ from benchmarks.units import PROJECT, Results, resumed
 
 KERNELS = ("tests/test_templates.py", "tests/test_registry.py", "tests/test_bank.py")
 ONNX = "tests/test_onnx_export.py::test_onnx_runtime_equals_eager"
-NETWORKS = ("tests/test_moe.py", f"{ONNX}[mlp-chart]", f"{ONNX}[routed-chart]")
+NETWORKS = (
+    "tests/test_moe.py",
+    "tests/test_plain_networks.py",
+    f"{ONNX}[mlp-chart]",
+    f"{ONNX}[routed-chart]",
+)
 FILES: dict[str, tuple[str, ...]] = {
     "atlas/gate.py": ("tests/test_gate.py", "tests/test_moe.py"),
     "atlas/moe.py": NETWORKS,

@@ -151,6 +151,18 @@ def _exchange_info() -> dict[str, Any]:
     return {"timezone": "UTC", "serverTime": 0, "rateLimits": [], "symbols": [symbol]}
 
 
+_ABOUT = {  # of any symbol's chart
+    "currency": "USD",
+    "instrumentType": "EQUITY",
+    "exchangeTimezoneName": "America/New_York",
+    "timezone": "EST",
+    "gmtoffset": -18000,
+    "range": "",
+    "validRanges": ["1d", "1mo", "max"],
+    "priceHint": 2,
+}
+
+
 class Yahoo(StandIn):
     """Yahoo's chart and option endpoints for one stock, and its cookie and crumb."""
 
@@ -218,34 +230,19 @@ class Yahoo(StandIn):
         if not intraday:
             adjusted = close * paid[place]
             indicators["adjclose"] = [{"adjclose": [float(adjusted[i]) for i in keep]}]
-        events: dict[str, Any] = {}
-        for kind, found in (("splits", splits), ("dividends", dividends)):
-            for i, value in found.items():
-                date = int(opens[i].timestamp())
-                entry = {"date": date, "amount": value}
-                if kind == "splits":
-                    entry = {"date": date, "numerator": value, "denominator": 1.0}
-                events.setdefault(kind, {})[str(date)] = entry
         meta = {
+            **_ABOUT,
             "symbol": symbol,
-            "currency": "USD",
-            "instrumentType": "EQUITY",
-            "exchangeTimezoneName": "America/New_York",
-            "timezone": "EST",
-            "gmtoffset": -18000,
             "dataGranularity": query["interval"],
-            "range": "",
-            "validRanges": ["1d", "1mo", "max"],
             "regularMarketTime": int(stamps[-1]),
             "firstTradeDate": int(stamps[0]),
-            "priceHint": 2,
             "tradingPeriods": self._periods(opens),
         }
         result = {
             "meta": meta,
             "timestamp": [int(stamps[i]) for i in keep],
             "indicators": indicators,
-            "events": events,
+            "events": _events(opens, splits, dividends),
         }
         return Answer(200, {"chart": {"result": [result], "error": None}})
 
@@ -290,3 +287,17 @@ class Yahoo(StandIn):
             "quote": quote,
             "options": [{"expirationDate": date, **sides}],
         }
+
+
+def _events(
+    opens: pd.DatetimeIndex, splits: dict[int, float], dividends: dict[int, float]
+) -> dict[str, Any]:
+    events: dict[str, Any] = {}
+    for kind, found in (("splits", splits), ("dividends", dividends)):
+        for i, value in found.items():
+            date = int(opens[i].timestamp())
+            entry = {"date": date, "amount": value}
+            if kind == "splits":
+                entry = {"date": date, "numerator": value, "denominator": 1.0}
+            events.setdefault(kind, {})[str(date)] = entry
+    return events
