@@ -25,6 +25,7 @@ NAMES = (
     "training_kills",
     "retraining",
     "tuning",
+    "leaks",
 )
 OWN = ("predict", "promotion", "registry_kills", "faults", "nightly")
 SEED = 7
