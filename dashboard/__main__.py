@@ -21,7 +21,8 @@ from dashboard.app import create_app
 from dashboard.view import View
 from pipelines.paths import PROJECT, Paths
 
-M_ARENA_MAX = -8  # of glibc
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc
+ARRAY = 2**19  # bytes; from there on memory is the system's again as soon as it is free
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -60,7 +61,10 @@ def _stay_small() -> None:
     """Give memory back after a large file: one allocator, and not an arena for every thread."""
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, 1)
+        libc.mallopt(M_MMAP_THRESHOLD, ARRAY)  # set once, it does not grow with what was freed
+        libc.mallopt(M_TRIM_THRESHOLD, ARRAY)
 
 
 def main() -> int:

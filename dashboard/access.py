@@ -58,10 +58,15 @@ class Guard:
             await refusal(scope, receive, send)
             return
 
+        asks_head = scope["method"] == "HEAD"  # answered as GET is, without its body
+        scope["method"] = "GET" if asks_head else scope["method"]
+
         async def tell(message: dict[str, object]) -> None:
             if message["type"] == "http.response.start":
                 extra = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
                 message["headers"] = [*message.get("headers", []), *extra]  # type: ignore[misc]
+            elif asks_head:
+                message["body"] = b""
             await send(message)
 
         await self.app(scope, receive, tell)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ that stands before every route.
 """
 
 import contextlib
+import logging
 import threading
 from typing import Any
 
@@ -19,10 +20,12 @@ from atlas.charts import WINDOW, render
 from atlas.errors import AtlasError
 from dashboard import assets, charts, pages
 from dashboard.access import Check, Guard
-from dashboard.reading import attempt
+from dashboard.reading import FORM_ERRORS, attempt, unexpected
 from dashboard.view import AddressError, View
 
 __all__ = ["create_app", "warm"]
+
+log = logging.getLogger(__name__)
 
 
 def create_app(view: View, check: Check) -> FastAPI:
@@ -35,6 +38,8 @@ def create_app(view: View, check: Check) -> FastAPI:
     app.add_middleware(Guard, check=check)
     app.add_exception_handler(AddressError, _refused)
     app.add_exception_handler(AtlasError, _failed)
+    for kind in FORM_ERRORS:
+        app.add_exception_handler(kind, _malformed)
     app.add_exception_handler(HTTPException, _not_there)
     app.add_exception_handler(RequestValidationError, _not_understood)
     threading.Thread(target=warm, args=[view], daemon=True).start()
@@ -56,6 +61,12 @@ def _refused(request: Request, error: Any) -> Response:
 
 def _failed(request: Request, error: Any) -> Response:
     return _said(request, 200, "This cannot be shown", str(error))
+
+
+def _malformed(request: Request, error: Any) -> Response:
+    """Answer where a file could be read and its values cannot be shown."""
+    log.error("%s: %s", request.url.path, error, exc_info=error)
+    return _said(request, 200, "This cannot be shown", unexpected(error))
 
 
 def _not_there(request: Request, error: Any) -> Response:

@@ -16,7 +16,7 @@ from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import AtlasError, DataError
 from dashboard import evidence, figures, monitoring, promotions, shadow, trials
 from dashboard.gates import gate_shares, loads
-from dashboard.reading import FORM_ERRORS, UNEXPECTED
+from dashboard.reading import FORM_ERRORS, unexpected
 from dashboard.registry import read_registry
 from dashboard.scores import curves
 from dashboard.shadow import ROLES
@@ -51,7 +51,7 @@ def answer(work: Callable[[], Made], *, refused: int = 400) -> Response:
     except AtlasError as error:
         return JSONResponse({"notice": str(error)})
     except FORM_ERRORS as error:
-        return JSONResponse({"notice": f"{UNEXPECTED} ({type(error).__name__}: {error})"})
+        return JSONResponse({"notice": unexpected(error)})
     return JSONResponse(whole, headers={"Cache-Control": "no-cache"})
 
 
@@ -126,7 +126,7 @@ def history(
         chosen = view.choose(market, symbol, needs_symbol=True)
         if column not in FINGERPRINT_COLUMNS:
             raise AddressError(f"There is no column {column!r}; choose one of the eleven.")
-        rows = fingerprint_history(view.paths, chosen.market, _symbol(chosen))
+        rows = fingerprint_history(view.paths, chosen.market, _symbol(chosen), column)
         known = rows[column].notna().mean()
         return (
             figures.fingerprint_figure(rows, column),

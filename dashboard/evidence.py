@@ -20,14 +20,16 @@ __all__ = [
     "trial_figure",
 ]
 
-MODEL_COLORS: Mapping[str, str] = {  # of Okabe and Ito, and dashes beside, so that none needs color
-    "moe_mlp": "#0072B2",
-    "moe_rule": "#E69F00",
-    "cnn": "#009E73",
-    "lightgbm": "#CC79A7",
+# Models are told apart by dashes and marks: the palette's colors are those of the experts.
+MODEL_SHADES: Mapping[str, str] = {
+    "moe_mlp": "role:accent",
+    "moe_rule": "role:accent",
+    "cnn": "role:ink",
+    "lightgbm": "role:muted",
 }
 _PROVEN = {"color": "role:up", "dash": "dash", "width": 1.5}
 _DASHES = {"moe_mlp": "solid", "moe_rule": "dash", "cnn": "dot", "lightgbm": "dashdot"}
+_MARKS = {"moe_mlp": "circle", "moe_rule": "square", "cnn": "diamond", "lightgbm": "x"}
 
 
 def risk_figure(found: Sequence[Curves]) -> Figure:
@@ -46,7 +48,7 @@ def risk_figure(found: Sequence[Curves]) -> Figure:
         for one in found
     ]
     layout = {
-        "xaxis": {"title": "share of windows answered, surest first", "tickformat": ".0%"},
+        "xaxis": {"title": "windows answered, surest first", "tickformat": ".0%"},
         "yaxis": {"title": "right", "tickformat": ".0%"},
         "shapes": [level(0.5)],
         "legend": {"orientation": "h", "y": -0.26},
@@ -65,6 +67,7 @@ def reliability_figure(found: Sequence[Curves]) -> Figure:
             "y": floats(one.observed),
             "customdata": floats(one.counts),
             "line": _style(one.model),
+            "marker": {"size": 8, "symbol": _MARKS.get(one.model, "circle-open")},
             "hovertemplate": f"{one.model}<br>given %{{x:.1%}}, up %{{y:.1%}}"
             "<br>%{customdata:.0f} windows<extra></extra>",
         }
@@ -218,5 +221,5 @@ def _note(text: str, height: float) -> Figure:
 
 
 def _style(model: str) -> Figure:
-    shade = MODEL_COLORS.get(model, "role:muted")
+    shade = MODEL_SHADES.get(model, "role:muted")
     return {"color": shade, "dash": _DASHES.get(model, "solid"), "width": 2}

@@ -165,7 +165,7 @@ def candle_figure(window: Window) -> Figure:
                 "hovertemplate": f"{_TIME}<br>{name} %{{y:.4f}}<extra></extra>",
             }
             for (name, values), shade in zip(
-                window.lines.items(), ("role:ink", "#D55E00"), strict=True
+                window.lines.items(), ("role:ink", "role:accent"), strict=True
             )
         ]
         layout: Figure = {"yaxis": {"title": "implied volatility"}, "xaxis": {"type": "date"}}
@@ -269,7 +269,7 @@ def answers_figure(rows: pd.DataFrame) -> Figure:
         "showlegend": False,
     }
     if _has(thin):
-        shades = {"realised": ("role:muted", 1.0), "volatility": ("#D55E00", 1.8)}
+        shades = {"realised": ("role:muted", 1.0), "volatility": ("role:accent", 1.8)}
         for name, (shade, width) in shades.items():
             data.append(
                 {

@@ -121,12 +121,13 @@ def symbol(request: Request, market: str = "", symbol: str = "", column: str = "
         markets=tuple(view.config.markets),
         symbols=view.symbols(chosen.market),
         settings=settings,
+        asked=symbols.asked(settings.label),
         portrait=attempt(symbols.portrait, view.paths, chosen.market, settings, name),
         newest=attempt(_newest, view, chosen.market, name),
         column=column if column in FINGERPRINT_COLUMNS else "vol30",
         columns=FINGERPRINT_COLUMNS,
         meanings=WORDS,
-        words=("fingerprint", "gate", "expert", "by chance"),
+        words=("fingerprint", "gate", "expert", "volatility", "by chance"),
     )
 
 

@@ -3,6 +3,8 @@
 - Whatever is missing or broken becomes an `AtlasError` whose text is shown in place of the figure,
   so that one bad file never takes the page down.
 - Results are kept by path, size and time of change: a page that is asked for again reads nothing.
+  What is kept has a limit in bytes, and one file is read at a time, so that neither many visitors
+  nor many symbols make the process grow.
 - SQLite is opened in its read-only mode: a look at a registry can neither make nor lock one.
 """
 
@@ -16,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +28,6 @@ from atlas.errors import AtlasError, DataError, HomeError
 
 __all__ = [
     "FORM_ERRORS",
-    "UNEXPECTED",
     "Panel",
     "attempt",
     "batches",
@@ -35,15 +37,18 @@ __all__ = [
     "json_of",
     "rows_of",
     "stored",
+    "unexpected",
 ]
 
-FORM_ERRORS = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
-UNEXPECTED = "A file of this home has another form than expected: run the night again"
-_ROWS = 65_536  # of a piece
-KEPT = 64  # results; each is a few hundred kilobytes at most
+FORM_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+_ROWS = 16_384  # of a piece
+_BUFFER = 2**16  # bytes of a column read ahead; without it a whole column of a row group is
+_LEAST = 256  # bytes that any object is taken for
+KEPT_BYTES = 32 * 2**20  # of results; the least recently asked for goes first
 _T = TypeVar("_T")
-_results: OrderedDict[Hashable, Any] = OrderedDict()
+_results: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 _lock = threading.Lock()
+_reading = threading.RLock()  # a result may be made of others
 
 
 class Panel(NamedTuple):
@@ -60,7 +65,15 @@ def attempt(work: Callable[..., Any], *arguments: Any) -> Panel:
     except AtlasError as error:
         return Panel(None, str(error))
     except FORM_ERRORS as error:
-        return Panel(None, f"{UNEXPECTED} ({type(error).__name__}: {error})")
+        return Panel(None, unexpected(error))
+
+
+def unexpected(error: Exception) -> str:
+    """Return the notice that stands where a file has another form than expected."""
+    return (
+        "A file of this home has another form than expected: run the night again "
+        f"({type(error).__name__}: {error})"
+    )
 
 
 def stored(files: Sequence[Path], key: Hashable, work: Callable[[], _T]) -> _T:
@@ -70,14 +83,36 @@ def stored(files: Sequence[Path], key: Hashable, work: Callable[[], _T]) -> _T:
     with _lock:
         if whole in _results:
             _results.move_to_end(whole)
-            known: _T = _results[whole]
+            known: _T = _results[whole][0]
             return known
-    found = work()
+    with _reading:
+        found = work()
     with _lock:
-        _results[whole] = found
-        while len(_results) > KEPT:
-            _results.popitem(last=False)
+        _results[whole] = (found, _size(found))
+        _forget()
     return found
+
+
+def _forget() -> None:
+    """Drop what was asked for longest ago until the rest is within the limit."""
+    total = sum(size for _, size in _results.values())
+    while total > KEPT_BYTES:
+        total -= _results.popitem(last=False)[1][1]
+
+
+def _size(value: Any) -> int:
+    """Return about how many bytes a result holds."""
+    if isinstance(value, pd.DataFrame):
+        return int(value.memory_usage(deep=True).sum())
+    if isinstance(value, pd.Series | pd.Index):
+        return int(value.memory_usage(deep=True))
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return _LEAST + sum(map(_size, value.values()))
+    if isinstance(value, list | tuple):
+        return _LEAST + sum(map(_size, value))
+    return _LEAST
 
 
 def columns(
@@ -112,7 +147,7 @@ def batches(
         raise DataError(f"{path} lacks the columns {', '.join(missing)}: run the night again")
     groups = [k for k in range(metadata.num_row_groups) if _may_hold(metadata.row_group(k), equal)]
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER) as file:
             for batch in file.iter_batches(_ROWS, groups, wanted, use_threads=False):
                 for name, value in equal.items():
                     batch = batch.filter(pc.equal(batch.column(name), value))

@@ -6,22 +6,25 @@ others it is the share of the market's own rows that lie in the range.
 """
 
 import math
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from atlas.bars import COLUMNS, Timeframe, adjusted
 from atlas.catalogue import CATALOGUE, DEFAULTS, Range
 from atlas.charts import WINDOW, render, render_surfaces
-from atlas.config import MarketConfig
+from atlas.config import LabelConfig, MarketConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.errors import DataError
 from atlas.rule import SEED_RULES
 from atlas.surfaces import atm_iv, skew_iv, surface_grid
 from dashboard.gates import gate_columns
-from dashboard.reading import columns, footer, stored
+from dashboard.reading import batches, columns, footer, stored
+from dashboard.words import counted
 from pipelines import store
 from pipelines.paths import Paths
 
@@ -31,6 +34,7 @@ __all__ = [
     "Portrait",
     "Window",
     "answers",
+    "asked",
     "claims",
     "fingerprint_history",
     "newest_window",
@@ -40,6 +44,12 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 _VOLATILITY = {"log_rv": "realised", "log_rv_predicted": "volatility"}
+_ASKED = {
+    "direction": "the close is higher",
+    "relative_direction": "the close has done better than the median symbol's",
+    "surface_change": "the {measure} of implied volatility is higher",
+}
+_NO_FINGERPRINT = "{}/{}: the last night has no fingerprint of it"
 _SAMPLE = 20_000  # rows of a market that stand for all of them
 _MARKET_LINES = 12  # symbols that an index of a market is made of
 
@@ -90,8 +100,7 @@ def portrait(paths: Paths, market: str, settings: MarketConfig, symbol: str) -> 
     Raises:
         DataError: there is none.
     """
-    history = fingerprint_history(paths, market, symbol)
-    row = history.iloc[-1]
+    row = _newest(paths, market, symbol)
     values = {name: float(row[name]) for name in FINGERPRINT_COLUMNS}
     found = claims(values, settings, _usual(paths, market))
     raw, reason = _verdict(values, settings, found)
@@ -99,22 +108,36 @@ def portrait(paths: Paths, market: str, settings: MarketConfig, symbol: str) -> 
     return Portrait(row["timestamp"], values, flags, raw, str(row["rule"]), reason, found)
 
 
-def fingerprint_history(paths: Paths, market: str, symbol: str) -> pd.DataFrame:
-    """Return a symbol's fingerprints in order of time.
+def fingerprint_history(paths: Paths, market: str, symbol: str, column: str) -> pd.DataFrame:
+    """Return timestamp and one column of a symbol's fingerprints, in order of time.
 
     Raises:
         DataError: there are none.
     """
     path = paths.fingerprints(market)
+
+    def read() -> pd.DataFrame:
+        return columns(path, ["timestamp", column], equal={"symbol": symbol})
+
+    rows: pd.DataFrame = stored([path], ("history", symbol, column), read)
+    if rows.empty:
+        raise DataError(_NO_FINGERPRINT.format(market, symbol))
+    return rows
+
+
+def _newest(paths: Paths, market: str, symbol: str) -> "pd.Series[Any]":
+    """Return a symbol's newest fingerprint, whole; of the others one piece at a time is held."""
+    path = paths.fingerprints(market)
     names = ["timestamp", *FINGERPRINT_COLUMNS, "vol30_short", "spread_estimated", "rule"]
 
     def read() -> pd.DataFrame:
-        return columns(path, names, equal={"symbol": symbol})
+        last = deque(batches(path, names, equal={"symbol": symbol}), maxlen=1)
+        return last[0].slice(last[0].num_rows - 1).to_pandas() if last else pd.DataFrame()
 
-    rows: pd.DataFrame = stored([path], ("history", symbol), read)
+    rows: pd.DataFrame = stored([path], ("newest", symbol), read)
     if rows.empty:
-        raise DataError(f"{market}/{symbol}: the last night has no fingerprint of it")
-    return rows
+        raise DataError(_NO_FINGERPRINT.format(market, symbol))
+    return rows.iloc[-1]
 
 
 def claims(
@@ -131,6 +154,13 @@ def claims(
         speaks = is_home and all(condition.holds for condition in conditions)
         found.append(Claim(spec.id, is_home, conditions, speaks))
     return tuple(found)
+
+
+def asked(label: LabelConfig) -> str:
+    """Say in words what a probability is the probability of."""
+    what = _ASKED[label.kind].format(measure=label.measure)
+    pause = f" and a pause of {label.skip}" if label.skip else ""
+    return f"{what} after {counted(label.horizon, 'bar')}{pause}"
 
 
 def newest_window(
@@ -256,17 +286,15 @@ def _usual(paths: Paths, market: str) -> pd.DataFrame:
     path = paths.fingerprints(market)
 
     def read() -> pd.DataFrame:
-        whole = {
-            name: columns(path, [name])[name].to_numpy()[:: _stride(path)]
-            for name in FINGERPRINT_COLUMNS
-        }
-        return pd.DataFrame(whole)
+        step, before = max(1, int(footer(path).num_rows) // _SAMPLE), 0
+        parts = []
+        for batch in batches(path, FINGERPRINT_COLUMNS):
+            chosen = np.arange(-before % step, batch.num_rows, step)
+            parts.append(batch.take(pa.array(chosen)).to_pandas())
+            before += batch.num_rows
+        return pd.concat(parts) if parts else pd.DataFrame(columns=list(FINGERPRINT_COLUMNS))
 
     return stored([path], "usual", read)
-
-
-def _stride(path: Any) -> int:
-    return max(1, int(footer(path).num_rows) // _SAMPLE)
 
 
 def _condition(one: Range, values: dict[str, float], usual: pd.DataFrame) -> Condition:
@@ -279,11 +307,18 @@ def _chance(one: Range, value: float, usual: pd.DataFrame) -> str:
     if one.column.endswith("_null"):
         if math.isnan(value):
             return "unknown"
-        return f"a random walk reaches this in {1 - value:.0%} of windows"
+        return f"a random walk reaches this in {_share(1 - value)} of windows"
     known = usual[one.column].dropna()
     if known.empty:
         return "the market has no such value"
-    return f"{float(one.holds(known.to_numpy(float)).mean()):.0%} of this market's bars are in it"
+    return (
+        f"{_share(float(one.holds(known.to_numpy(float)).mean()))} of this market's bars are in it"
+    )
+
+
+def _share(value: float) -> str:
+    """Return a share in per cent; what is rare is not called none."""
+    return "less than 1%" if 0 < value < 0.01 else f"{value:.0%}"
 
 
 def _verdict(

@@ -24,6 +24,7 @@ from pipelines.paths import Paths
 __all__ = ["AddressError", "Choice", "View"]
 
 _EMPTY = " Its store is empty: run make nightly."
+_MOST = 64  # letters of an address that a notice repeats
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -102,10 +103,12 @@ class View:
         there = [name for name in markets if self.paths.fingerprints(name).is_file()]
         market = market or (there or markets)[0]
         if market not in markets:
-            raise AddressError(f"No market {market!r}. This home has {', '.join(markets)}.")
+            raise AddressError(f"No market {_short(market)}. This home has {', '.join(markets)}.")
         gate = gate or self.variant
         if gate not in GATES:
-            raise AddressError(f"There is no gate {gate!r}. Choose one of {', '.join(GATES)}.")
+            raise AddressError(
+                f"There is no gate {_short(gate)}. Choose one of {', '.join(GATES)}."
+            )
         chosen = self._symbol(market, symbol, needs_symbol=needs_symbol)
         begin, end = _date(first), _date(last)
         if begin and end and begin > end:
@@ -119,7 +122,7 @@ class View:
         try:
             store.symbol_name(symbol)
         except DataError as error:
-            raise AddressError(str(error)) from None
+            raise AddressError(str(error).replace(repr(symbol), _short(symbol))) from None
         if symbol not in names:
             near = [name for name in names if name.lower().startswith(symbol[:1].lower())][:5]
             hint = f" It has {', '.join(near or names[:5])} and others." if names else _EMPTY
@@ -135,4 +138,9 @@ def _date(text: str) -> dt.date | None:
             return dt.date.fromisoformat(text)
     except ValueError:
         pass
-    raise AddressError(f"{text[:40]!r} is no date. Write it as 2026-11-20.")
+    raise AddressError(f"{_short(text)} is no date. Write it as 2026-11-20.")
+
+
+def _short(text: str) -> str:
+    """Quote what a URL says; a notice need not repeat five thousand letters."""
+    return repr(text if len(text) <= _MOST else f"{text[:_MOST]}…")

@@ -12,8 +12,8 @@ WORDS: dict[str, str] = {
     " probability.",
     "challenger": "A newer version in trial: scored every night against the champion on data that"
     " neither has seen.",
-    "base rate": "How often one is right who always says the more frequent direction. A model is"
-    " worth something only above it.",
+    "base rate": "How often one is right who always says the direction that was more frequent in"
+    " training. A model is worth something only above it.",
     "interval": "The range in which the true figure lies with the confidence given; from resampled"
     " sessions.",
     "seed": "What the design that ATLAS grew from claimed for this market: a hypothesis, not a"
@@ -29,8 +29,9 @@ WORDS: dict[str, str] = {
     "alarm": "A number beyond the limit that was measured for it on quiet days.",
     "edge": "The base rate's log-loss less the model's: what the model knows.",
     "not judged": "Too little data to tell a change from ordinary ups and downs.",
-    "e-value": "Evidence against the champion that may be looked at every night. At 20 the"
-    " challenger takes over; a mistake then has at most 5 % chance.",
+    "e-value": "Evidence against the champion that may be looked at every night. The"
+    " challenger takes over at 20, if the settings are as delivered; a mistake then has at most 5 %"
+    " chance.",
     "session": "One trading day of a market's calendar.",
     "shadow log": "What champion and challenger said each night, written down as it was said and"
     " never changed afterwards.",
@@ -45,6 +46,7 @@ WORDS: dict[str, str] = {
     " on the left.",
     "reliability": "Whether probabilities mean what they say: of the windows given 60 %, 60 %"
     " should go up.",
+    "volatility": "How far a market usually moves in the bars named, as a fraction; 0.02 is 2 %.",
     "by chance": "How often a random walk, or an ordinary bar of this market, would show the same.",
     "vol30": "Volatility per day over the last 30 sessions; 0.02 is 2 % a day.",
     "trend_r2": "How well a straight line fits the last 30 closes; 1 is a perfect trend.",

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -260,6 +261,73 @@ def test_answers_forbid_scripts_of_others(whole: Paths) -> None:
 def test_every_expert_has_a_color_of_its_own() -> None:
     """No two experts share a color."""
     assert len({one.color for one in experts()}) == len(EXPERT_IDS)
+
+
+def test_colors_of_experts_stand_for_nothing_else(whole: Paths) -> None:
+    """Lines of models, volatility and skew have none of the experts' colors."""
+    taken = {one.color.lower() for one in experts()}
+    for path in CHARTS:
+        if "gate" not in path:
+            found = json.dumps(client(whole).get(path).json()).lower()
+            assert not [shade for shade in taken if shade in found], path
+
+
+def test_every_page_is_asked_for_its_head(whole: Paths) -> None:
+    """HEAD answers as GET does, without a body; what watches a service asks so."""
+    web = client(whole)
+    for path in (*PAGES, *CHARTS, "/static/atlas.css"):
+        answer = web.head(path)
+        assert answer.status_code == 200, path
+        assert not answer.content
+    assert web.head("/nowhere").status_code == 404
+
+
+@pytest.mark.parametrize("gate", ["rule", "moe_mlp"])
+@pytest.mark.parametrize(
+    "range_of", ["first=2300-01-01", "last=1600-01-01", "first=0001-01-01&last=0001-01-01"]
+)
+def test_a_range_far_from_all_data_says_so(gate: str, range_of: str, whole: Paths) -> None:
+    """Any date of the calendar is one that the gate can be asked about."""
+    answer = client(whole).get(f"/charts/gate?market=equity_daily&gate={gate}&{range_of}")
+    assert answer.status_code == 200
+    assert "widen the range" in answer.json()["notice"]
+
+
+def test_a_long_name_is_not_repeated_in_full(whole: Paths) -> None:
+    """A notice repeats no more than the beginning of what an address says."""
+    for name in ("symbol", "market", "gate", "first"):
+        notice = client(whole).get(f"/charts/gate?{name}={'A' * 5_000}").json()["notice"]
+        assert "A" * 65 not in notice
+        assert len(notice) < 300
+
+
+def test_a_statistic_that_a_market_lacks_is_called_missing(own: Paths) -> None:
+    """A fingerprint without a spread is explained all the same; the range does not hold."""
+    path = own.fingerprints("equity_daily")
+    pd.read_parquet(path).assign(spread=float("nan")).to_parquet(path)
+    text = client(own).get("/symbol?market=equity_daily").text
+    assert "the rule names" in text
+    assert "missing" in text
+
+
+def test_values_that_cannot_be_shown_are_told(own: Paths) -> None:
+    """A file whose columns are there and hold nothing gives a page that says so."""
+    path = own.artifacts / "shadow" / "2026-11-20.parquet"
+    pd.read_parquet(path).assign(probability=None).to_parquet(path)
+    answer = client(own).get("/shadow")
+    assert answer.status_code == 200
+    assert "another form than expected" in answer.text
+
+
+def test_the_load_is_the_share_of_the_two_heaviest_places(whole: Paths) -> None:
+    """Each cell is an expert's count among the two heaviest of test windows, by market."""
+    found = client(whole).get("/charts/load?gate=moe_mlp").json()["data"][0]
+    rows = pd.read_parquet(whole.model("moe_mlp") / "predictions.parquet")
+    rows = rows[rows["split"] == "test"]
+    for market, shares in zip(found["y"], found["z"], strict=True):
+        own = rows.loc[rows["market"] == market, [f"gate_{name}" for name in found["x"]]]
+        places = (own.rank(axis=1, ascending=False, method="first") <= 2) & (own > 0)
+        assert shares == pytest.approx(list(places.sum() / places.sum().sum()))
 
 
 def test_a_failed_validation_is_told(own: Paths) -> None:

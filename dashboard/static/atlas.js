@@ -46,7 +46,9 @@ function draw(box) {
     ...own, margin: { l: 48, r: 12, t: 10, b: 40, ...own.margin },
   };
   for (const key of Object.keys(layout)) {
-    if (/^[xy]axis/.test(key)) layout[key] = axis(layout[key]);
+    if (!/^[xy]axis/.test(key)) continue;
+    layout[key] = axis(layout[key]);
+    if (layout[key].tickangle && innerWidth < 700) layout[key].tickangle = -90; // no room to lean
   }
   for (const key of ["xaxis", "yaxis"]) layout[key] ??= axis({});
   return Plotly.react(box, themed(figure.data), layout, { responsive: true, displayModeBar: false });
