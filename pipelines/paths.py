@@ -57,6 +57,11 @@ class Paths:
         return f"sqlite:///{self.var / 'mlflow' / 'mlflow.db'}"
 
     @property
+    def parent(self) -> Path:
+        """The version that trainings start from where a reproduction laid one, see `warm`."""
+        return self.var / "parent"
+
+    @property
     def mlflow_server(self) -> Path:
         """The file that names the server, in a home that has one."""
         return self.var / "mlflow" / "server.json"

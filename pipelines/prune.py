@@ -1,7 +1,7 @@
 """Free what no kept version needs: old versions, their files, and data that only they stood on.
 
-- Kept are the newest N versions, and whatever their number the champion, the challenger and every
-  version that rollbacks can reach.
+- Kept are the newest N versions, and whatever their number the champion, the challenger, every
+  version that rollbacks can reach, and the ones from whose weights a warm start of these began.
 - Of data, each object of DVC's cache and of a remote that is a folder stays if a kept version, the
   home as it is, or a commit of the home's git names it: by data.dvc, dvc.lock, or the listing of a
   folder. Plain `dvc gc` knows commits alone and would take the data of versions. A listing that
@@ -68,6 +68,7 @@ def plan(paths: Paths, keep: int) -> Plan:
     found = client.search_model_versions(f"name = '{tracking.MODEL}'")
     versions = {str(v.version): v for v in sorted(found, key=lambda v: int(v.version))}
     kept = _reasons(paths, list(versions), keep)
+    kept |= _parents(versions, kept)
     staying = [version for number, version in versions.items() if number in kept]
     needed = {tracking.files_of(paths, version).resolve() for version in staying}
     models = paths.mlflow_artifacts / "models"
@@ -116,6 +117,16 @@ def _reasons(paths: Paths, versions: list[str], keep: int) -> dict[str, str]:
         if (held := tracking.alias(paths, name)) is not None:
             kept[str(held.version)] = name
     return {version: kept[version] for version in versions if version in kept}
+
+
+def _parents(versions: dict[str, ModelVersion], kept: dict[str, str]) -> dict[str, str]:
+    """Return the versions without which a kept one could not be trained again."""
+    parents = {str(versions[one].tags.get("parent_version", "none")): one for one in kept}
+    return {
+        parent: f"version {one} began from its weights"
+        for parent, one in parents.items()
+        if parent in versions and parent not in kept
+    }
 
 
 def _holds(folder: Path, needed: set[Path]) -> bool:

@@ -30,7 +30,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from atlas.config import ATLASConfig
 from atlas.errors import HomeError, ModelError
-from pipelines import environment, home, launch, stamps, tracking, tuned
+from pipelines import environment, home, launch, stamps, tracking, tuned, warm
 from pipelines.files import digest, read_json, write_bytes, write_json
 from pipelines.paths import PROJECT, Paths
 
@@ -183,8 +183,30 @@ def _prepare(paths: Paths, there: Paths, held: ModelVersion, known: dict[str, An
     bound = home.binding(paths)
     folder = str(bound.folder) if bound and bound.folder else None
     write_json(there.binding, {"source": held.tags["source"], "folder": folder})
+    _lay_parent(paths, there, held)
     if known["tuned"]:
         write_json(there.tuning / f"{known['tuned']['id']}.json", known["tuned"])
+
+
+def _lay_parent(paths: Paths, there: Paths, held: ModelVersion) -> None:
+    """Lay the version that a warm start began from into the new home, if there was one."""
+    parent = held.tags.get("parent_version", "none")
+    if parent == "none":
+        return
+    try:
+        files = tracking.files_of(paths, tracking.resolve(paths, parent)) / "artifacts"
+        came = digest(files / "model.safetensors")
+    except (ModelError, OSError) as error:
+        raise ModelError(
+            f"version {held.version} was trained from the weights of version {parent}, which "
+            f"cannot be had: {error}"
+        ) from None
+    if came != held.tags["parent_weights"]:
+        raise ModelError(
+            f"version {held.version} was trained from version {parent} with the weights "
+            f"{held.tags['parent_weights'][:12]}; that version now has {came[:12]}"
+        )
+    warm.lay(there, parent, files)
 
 
 def _pull(there: Paths) -> None:

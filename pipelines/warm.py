@@ -5,6 +5,7 @@
   whoever was promoted since, and a past night never from weights that saw its test sessions.
 - Only what gradient descent moves is taken. Standardization, base and calibration are fitted
   anew: they belong to this night's rows.
+- A reproduction lays the version that its own started from into the home (`lay`); that one counts.
 - Whatever does not fit (another variant, other experts or widths, changed files) is said in one
   line, and the training starts cold.
 """
@@ -13,6 +14,7 @@ import json
 import logging
 from collections.abc import Mapping
 from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -25,14 +27,16 @@ from atlas.ensemble import build_trained
 from atlas.errors import ModelError
 from atlas.moe import Network
 from atlas.training_state import section
+from pipelines.files import digest, read_json, write_bytes, write_json
 from pipelines.paths import Paths
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["Parent", "begin", "parent_of"]
+__all__ = ["Parent", "begin", "lay", "parent_of"]
 
 log = logging.getLogger(__name__)
+_WEIGHTS, _CARD, _NUMBER = "model.safetensors", "config.json", "version.json"
 
 
 class Parent(NamedTuple):
@@ -85,7 +89,23 @@ def begin(model: Network, parent: Parent, member: int, members: int) -> None:
             weight.copy_(own[name])
 
 
+def lay(paths: Paths, version: str, files: Path) -> None:
+    """Hand a home the version that its trainings start from, whoever its registry names.
+
+    Args:
+        paths: the home.
+        version: its number.
+        files: the folder of its model.safetensors and config.json.
+    """
+    for name in (_WEIGHTS, _CARD):
+        write_bytes(paths.parent / name, (files / name).read_bytes())
+    write_json(paths.parent / _NUMBER, {"version": version})
+
+
 def _found(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) -> Parent:
+    if (paths.parent / _NUMBER).is_file():
+        number = str(read_json(paths.parent / _NUMBER)["version"])
+        return _read(config, variant, number, paths.parent, digest(paths.parent / _WEIGHTS))
     version = _in_office(paths, as_of)
     tags, number = version.tags, f"version {version.version}"
     if tags["variant"] != variant:
@@ -94,11 +114,16 @@ def _found(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str)
 
     folder = tracking.files_of(paths, version)
     packaging.check(folder, tags[tracking.MANIFEST])
-    kept = folder / "artifacts"
-    weights = safetensors.torch.load((kept / "model.safetensors").read_bytes())
-    card = json.loads((kept / "config.json").read_text(encoding="utf-8"))
-    _compare(config, variant, weights, card, number)
-    return Parent(str(version.version), tags["weights"], weights)
+    return _read(config, variant, str(version.version), folder / "artifacts", tags["weights"])
+
+
+def _read(
+    config: ATLASConfig, variant: str, version: str, files: Path, weights_digest: str
+) -> Parent:
+    weights = safetensors.torch.load((files / _WEIGHTS).read_bytes())
+    card = json.loads((files / _CARD).read_text(encoding="utf-8"))
+    _compare(config, variant, weights, card, f"version {version}")
+    return Parent(version, weights_digest, weights)
 
 
 def _in_office(paths: Paths, as_of: pd.Timestamp) -> "ModelVersion":

@@ -28,26 +28,30 @@ def snapshot(paths: Paths, *files: str) -> str:
     return f"outs:\n- md5: {name}\n  path: data\n"
 
 
-def register(paths: Paths, data_dvc: str) -> str:
-    """Register a version with a model folder of its own."""
+def register(paths: Paths, data_dvc: str, parent: str = "none") -> str:
+    """Register a version with a model folder of its own, begun from a parent's weights."""
     client = tracking.open_registry(paths)
     number = len(client.search_model_versions(f"name = '{tracking.MODEL}'")) + 1
     folder = paths.mlflow_artifacts / "models" / f"m-{number}" / "artifacts"
     write_bytes(folder / "MLmodel", f"{number}".encode())
-    tags = {"data_dvc": data_dvc}
+    tags = {"data_dvc": data_dvc, "parent_version": parent}
     made = client.create_model_version(tracking.MODEL, source=folder.as_uri(), tags=tags)
     return str(made.version)
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
-    """Eight versions: 4 is champion, took over from 2, which took over from 1; 5 challenges."""
+    """Eight versions: 4 is champion, took over from 2, which took over from 1; 5 challenges.
+
+    The newest began from the weights of 7, and that from those of 3.
+    """
     home = Paths(tmp_path_factory.mktemp("pruned"))
     write_bytes(home.home / ".dvc" / "config", DVC.encode())
     texts = [snapshot(home, "shared", f"bars {number}") for number in range(1, 9)]
     home.data_dvc.write_text(snapshot(home, "shared", "of tonight"))
-    for text in texts:
-        register(home, text)
+    parents = {7: "3", 8: "7"}
+    for number, text in enumerate(texts, start=1):
+        register(home, text, parents.get(number, "none"))
     for new, old in (("1", None), ("2", "1"), ("4", "2")):
         assert tracking.swap(home, new, old)
         history.note(home, new, old, how="promoted", as_of="2026-11-20", reason="proven")
@@ -57,23 +61,27 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 
 
 def test_what_an_office_needs_stays_whatever_the_number(paths: Paths) -> None:
-    """Champion, challenger and all that rollbacks can reach are kept beside the newest."""
+    """Champion, challenger and all that rollbacks can reach are kept beside the newest.
+
+    So is the version that the newest began from, but not that one's own parent.
+    """
     found = prune.plan(paths, 1)
-    assert list(found.kept) == ["1", "2", "4", "5", "8"]
+    assert set(found.kept) == {"1", "2", "4", "5", "7", "8"}
+    assert found.kept["7"] == "version 8 began from its weights"
     assert found.kept["4"] == "champion"
     assert found.kept["5"] == "challenger"
     assert found.kept["2"] == "previous"
     assert "rollback" in found.kept["1"]
-    assert found.versions == ["3", "6", "7"]
-    assert [folder.name for folder in found.folders] == ["m-3", "m-6", "m-7", "m-of-a-killed-night"]
+    assert found.versions == ["3", "6"]
+    assert [folder.name for folder in found.folders] == ["m-3", "m-6", "m-of-a-killed-night"]
 
 
 def test_data_go_that_only_freed_versions_stood_on(paths: Paths) -> None:
     """Their own bars and listings go from cache and remote; shared and tonight's objects stay."""
     gone = {path.parent.name + path.name for path in prune.plan(paths, 1).objects}
-    own = {hashlib.md5(f"bars {n}".encode(), usedforsecurity=False).hexdigest() for n in (3, 6, 7)}
+    own = {hashlib.md5(f"bars {n}".encode(), usedforsecurity=False).hexdigest() for n in (3, 6)}
     assert {name for name in gone if not name.endswith(".dir")} == own
-    assert sum(name.endswith(".dir") for name in gone) == 3
+    assert sum(name.endswith(".dir") for name in gone) == 2
     assert len(prune.plan(paths, 1).objects) == 2 * len(gone)
 
 
@@ -91,7 +99,7 @@ def test_an_unreadable_listing_frees_nothing(paths: Paths) -> None:
     finally:
         for file in files:
             file.write_bytes(content)
-    assert len(prune.plan(paths, 1).versions) == 3
+    assert len(prune.plan(paths, 1).versions) == 2
 
 
 def test_keeping_none_is_refused(paths: Paths) -> None:

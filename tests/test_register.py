@@ -187,6 +187,23 @@ def test_what_cannot_be_reproduced_says_why(
         client.set_model_version_tag(tracking.MODEL, "1", tag, known)
 
 
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"parent_version": "9", "parent_weights": "0" * 64}, "of version 9, which cannot be had"),
+        ({"parent_version": "1", "parent_weights": "0" * 64}, "that version now has"),
+    ],
+)
+def test_a_parent_that_is_gone_or_changed_is_named(
+    paths: Paths, tmp_path: Path, tags: dict[str, str], message: str
+) -> None:
+    """A warm start cannot be trained again without the very weights that it began from."""
+    held = tracking.resolve(paths, "1")
+    held.tags.update(tags)
+    with pytest.raises(ModelError, match=message):
+        reproduce._lay_parent(paths, Paths(tmp_path), held)
+
+
 def test_differences_of_environments_are_named() -> None:
     """A library, the thread count and what one processor has more than the other."""
     now = environment.recorded(1)

@@ -139,3 +139,17 @@ def test_the_stage_starts_warm_to_the_same_bits_and_tells_from_where(paths: Path
     assert card["parent"]["version"] == tags["parent_version"] == "1"
     assert card["parent"]["weights"] == tags["parent_weights"]
     assert tags["tuning"] == "none"
+
+
+def test_a_version_that_is_laid_into_a_home_is_the_parent(paths: Paths, tmp_path: Path) -> None:
+    """A reproduction's home has no registry: what it lays counts, to the same card and weights."""
+    variant = _variant(paths)
+    expected = warm.parent_of(paths, _config(), NEXT, variant)
+    assert expected is not None
+    empty = Paths(tmp_path / "reproduced")
+    files = tracking.files_of(paths, tracking.resolve(paths, "1")) / "artifacts"
+    warm.lay(empty, "1", files)
+    found = warm.parent_of(empty, _config(), AS_OF, variant)
+    assert found is not None
+    assert found.card == expected.card
+    assert all(torch.equal(found.weights[name], own) for name, own in expected.weights.items())
