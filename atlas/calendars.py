@@ -22,7 +22,7 @@ from exchange_calendars.errors import InvalidCalendarName
 from atlas.bars import Timeframe
 from atlas.errors import ConfigError
 
-__all__ = ["bar_opens", "has_close", "session_days", "session_ranks", "sessions"]
+__all__ = ["bar_closes", "bar_opens", "has_close", "session_days", "session_ranks", "sessions"]
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,27 @@ def bar_opens(calendar: str, timeframe: Timeframe, days: pd.DatetimeIndex) -> pd
     start = np.stack([table.open[rows], table.resume[rows]], axis=1).ravel()
     end = np.stack([table.pause[rows], table.close[rows]], axis=1).ravel()
     return _utc(_steps(start, end, timeframe))
+
+
+def bar_closes(timestamps: pd.DatetimeIndex, calendar: str, timeframe: Timeframe) -> Longs:
+    """Return when each bar closed, microseconds UTC since 1970, (N,).
+
+    An intraday bar closes its length after its open. A daily bar closes with its session, hours
+    before the midnight at which a night counts it; a weekly bar with the last session of its seven
+    days. On a date without a session, and under 24/7, that is the end of its last day.
+
+    Example:
+        The XNYS bar of 2023-11-24, a day that closed early, closed at 18:00 UTC.
+    """
+    times = _microseconds(timestamps)
+    end: Longs = times + timeframe.seconds * 1_000_000
+    if calendar == ALWAYS or timeframe.is_intraday:
+        return end
+    table, day = _table(calendar), times // _DAY_US
+    place = np.searchsorted(table.day, end // _DAY_US) - 1
+    is_session = table.day[np.maximum(place, 0)] >= day
+    _warn_outside(calendar, table, day)
+    return np.where(is_session, table.close[np.maximum(place, 0)], end)
 
 
 def has_close(calendar: str) -> bool:

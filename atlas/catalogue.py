@@ -11,6 +11,8 @@ What a row decides:
 
 The order of the rows is the order of precedence among ranges that hold at once, and is the meaning
 of every stored expert index. `DEFAULTS` names, per modality, who serves a window nobody claims.
+`CROSS_ASSET` holds experts that see other series beside their own: they serve only where params
+name a `basket:`, and their ranges are on its fingerprint (`atlas.baskets`).
 """
 
 import math
@@ -24,6 +26,7 @@ from atlas.bars import Timeframe
 
 __all__ = [
     "CATALOGUE",
+    "CROSS_ASSET",
     "DEFAULTS",
     "EXPERT_IDS",
     "NULL_LEVEL",
@@ -150,12 +153,24 @@ CATALOGUE: tuple[ExpertSpec, ...] = (
 )
 
 EXPERT_IDS: tuple[str, ...] = tuple(spec.id for spec in CATALOGUE)
+CROSS_ASSET: tuple[ExpertSpec, ...] = (
+    ExpertSpec(
+        id="inflation_hedge",
+        archetype="Assets that move with the inflation-hedge basket",
+        prime_uses="TIPS, energy and gold, and what follows them",
+        timeframes=("1min", "1w"),
+        modality="chart",
+        ranges=(Range("hedge_corr", low=0.3),),
+        kernels=("mean_crossover", "momentum_comb", "trend", "mean_reversion_11", "delta_4"),
+    ),
+)
 DEFAULTS: dict[str, str] = {"chart": "equity_daily", "surface": "options_skew"}
 
 
 def expert_spec(expert_id: str) -> ExpertSpec:
     """Return the row of one expert; KeyError when the catalogue has none of that id."""
-    for spec in CATALOGUE:
+    for spec in (*CATALOGUE, *CROSS_ASSET):
         if spec.id == expert_id:
             return spec
-    raise KeyError(f"expert {expert_id!r}: expected one of {', '.join(EXPERT_IDS)}")
+    known = ", ".join([*EXPERT_IDS, *(spec.id for spec in CROSS_ASSET)])
+    raise KeyError(f"expert {expert_id!r}: expected one of {known}")

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from atlas.bars import Timeframe
+from atlas.basket_config import BasketConfig, misfit
 from atlas.catalogue import CATALOGUE, EXPERT_IDS
 from atlas.errors import ConfigError
 from atlas.refusals import explain
@@ -304,6 +305,7 @@ class ATLASConfig(_Frozen):
     promotion: PromotionConfig = PromotionConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
     monitor: MonitorConfig = MonitorConfig()
+    basket: BasketConfig | None = None  # of the cross-asset expert: docs/cross-asset.md
     tuning: str = Field(default="none", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
 
     @model_validator(mode="after")
@@ -317,6 +319,9 @@ class ATLASConfig(_Frozen):
         unknown = sorted(set(self.simulated.markets) - set(self.markets))
         if unknown:
             raise ValueError(f"simulated.markets names {unknown}, which are not in markets")
+        modalities = {name: market.modality for name, market in self.markets.items()}
+        if self.basket is not None and (told := misfit(self.basket, modalities)):
+            raise ValueError(told)
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ and costs no second convolution. With `moe.bank: expert` each expert owns a whol
 seed says literally; all of them then answer, and their answers are mixed.
 
 Places of a dictionary: `series` (the price line), `chart` (the close line, one pixel being four
-bars by four price levels), `surface`.
+bars by four price levels), `surface`, and `basket` where an expert sees other series.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from atlas.surfaces import STRIKES
 
 __all__ = ["KERNEL_GAIN", "Dictionary", "Expert", "Mixture", "one_mixture"]
 
-DictionaryPlace = Literal["series", "chart", "surface"]
+DictionaryPlace = Literal["series", "chart", "surface", "basket"]
 
 KERNEL_GAIN = 3.0  # a unit-norm kernel on an image answers with about a third of a unit
 _ELSEWHERE = 0.1  # an expert's first scale on kernels that are not its own

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas.baskets import basket_lines
 from atlas.charts import CHART_SHAPE, WINDOW, render, render_series, render_surfaces
 from atlas.surfaces import STRIKES, TENORS, atm_iv, butterfly, skew_iv
 from atlas.windows import (
@@ -61,6 +62,8 @@ class Inputs(NamedTuple):
         market: (B,) int8 index into the model's markets, −1 if unknown to it.
         log_timeframe: (B,) log of the seconds of a bar.
         vol_ratio: (B,) log(volatility of the window per day / vol30), 0 where undefined.
+        basket: (B, 2·K, 64) lines of a basket of K series (`atlas.baskets`); K is 0 without one.
+        basket_fingerprint: (B, 1 + K) raw, NaN where undefined; (B, 0) without a basket.
     """
 
     modality: str
@@ -73,6 +76,8 @@ class Inputs(NamedTuple):
     market: Any
     log_timeframe: Any
     vol_ratio: Any
+    basket: Any = np.zeros((0, 0, WINDOW), np.float32)
+    basket_fingerprint: Any = np.zeros((0, 0), np.float32)
 
 
 def gather(
@@ -118,6 +123,7 @@ def gather(
         np.full(ends.size, market_index, np.int8),
         np.full(ends.size, np.log(panel.timeframe.seconds), np.float32),
         _clean(_log_ratio(per_day, fingerprint[:, 0].astype(np.float64))),
+        *_basket(panel, ends),
     )
 
 
@@ -175,6 +181,13 @@ def _surface(panel: Panel, ends: Positions, measure: Measure, image: Singles) ->
     variance = np.abs(np.diff(rows[0], axis=1, prepend=np.nan))
     returns = np.diff(log_positive(rows[0]), axis=1)
     return _clean(series), moves, place, variance, np.sqrt(_mean(returns**2))
+
+
+def _basket(panel: Panel, ends: Positions) -> tuple[Singles, Singles]:
+    if panel.basket is None:
+        return np.zeros((ends.size, 0, WINDOW), np.float32), np.zeros((ends.size, 0), np.float32)
+    closes = log_positive(panel.values[3, _positions(ends)])
+    return basket_lines(panel.basket, closes, ends), panel.basket.fingerprint[ends]
 
 
 def _positions(ends: Positions) -> Positions:

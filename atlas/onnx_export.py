@@ -37,12 +37,15 @@ def input_names(network: Network, *, routed: bool = False) -> tuple[str, ...]:
     """Return the inputs of an exported network, in order.
 
     Args:
-        network: only a mixture with a rule gate reads `rule`; a 1-D network reads no `image`.
+        network: only a mixture with a rule gate reads `rule`, only one with a cross-asset expert
+            the basket (of charts: its graph of surfaces reads none); a 1-D network no `image`.
         routed: whether `expert_weights` replace the gate.
     """
     network = network.first if isinstance(network, Ensemble) else network
     reads_rule = isinstance(network, AtlasMoE) and isinstance(network.gate, RuleGate) and not routed
     reads = {"rule": reads_rule, "image": network.trunk.is_drawn}
+    has_basket = network.trunk.reader is not None
+    reads |= {"basket": has_basket, "basket_fingerprint": has_basket and not routed}
     names = [name for name in _FIELDS if reads.get(name, True)]
     return (*names, WEIGHTS) if routed else tuple(names)
 

@@ -151,7 +151,13 @@ class Trunk(nn.Module):
         rows: the series row that 1-D kernels act on, by modality.
         features: width of the features if the body sees them, else 0.
         is_drawn: whether windows are seen as planes too; else the series is all there is.
+
+    Attributes:
+        reader: adds to the hidden vectors of charts what a basket of other series shows, called
+            with them, inputs and mixture (`atlas.hedge`); None, the default, adds nothing.
     """
+
+    reader: nn.Module | None
 
     def __init__(
         self,
@@ -165,7 +171,7 @@ class Trunk(nn.Module):
         hidden: int,
     ) -> None:
         super().__init__()
-        self.rows = dict(rows)
+        self.rows, self.reader = dict(rows), None
         self.sees_features, self.is_drawn = features > 0, is_drawn
         channels = 0
         if is_drawn:
@@ -195,6 +201,8 @@ class Trunk(nn.Module):
         series = torch.cat([inputs.series, moves[:, None]], 1)  # (B, 6, T)
         seen = features if self.sees_features else None
         hidden: Tensor = self.body(line, series, plane, inputs.skip, inputs.modality, seen)
+        if self.reader is not None and inputs.modality == "chart":
+            hidden = self.reader(hidden, inputs, mixture)
         return hidden
 
     def _drawn(self, inputs: Inputs, mixture: Mixture) -> Tensor:

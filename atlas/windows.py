@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from atlas.bars import Timeframe
+from atlas.baskets import Basket
 from atlas.errors import ConfigError, DataError
 from atlas.surfaces import atm_iv, butterfly, skew_iv
 
@@ -60,7 +61,8 @@ class Panel:
     (N, 3, 9) implied vol; fingerprint (N, F), NaN where undefined; rule (N,) index into
     EXPERT_IDS; probability (N,) of the next move up where the law is known, else None; law (N,)
     index into EXPERT_IDS of the law followed, −1 where unknown, None for real bars. No model reads
-    either of the last two; `told_law` is the one way that a law reaches a gate.
+    either of the last two; `told_law` is the one way that a law reaches a gate. basket: what other
+    series showed, None unless a cross-asset expert asks (`atlas.hedge.with_hedges`).
     """
 
     market: str
@@ -76,6 +78,7 @@ class Panel:
     has_close: bool
     probability: Floats | None = None
     law: NDArray[np.int8] | None = None
+    basket: Basket | None = None
 
     @property
     def first(self) -> Positions:

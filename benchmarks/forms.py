@@ -123,7 +123,8 @@ def build_form(form: str, config: ATLASConfig) -> Network:
 
 def taken(inputs: Inputs, rows: Tensor) -> Inputs:
     """Return the windows of a batch at `rows`, positions or a mask."""
-    return Inputs(inputs.modality, *(field[rows] for field in inputs[1:]))
+    fields = (field[rows] if len(field) else field for field in inputs[1:])  # no basket: no rows
+    return Inputs(inputs.modality, *fields)
 
 
 def alone(config: ATLASConfig, expert_id: str) -> AtlasMoE:

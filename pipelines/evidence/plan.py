@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from atlas.basket_config import HEDGED
 from atlas.config import ATLASConfig
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
@@ -80,7 +81,8 @@ def units(config: ATLASConfig) -> tuple[Unit, ...]:
     simulated = config.source == SIMULATED
     cuts = (SIMULATED,) if simulated else tuple(str(day) for day in config.benchmark.cuts)
     rivals = (YARDSTICKS, VOLATILITY)
-    models = (CEILINGS, *rivals, *NETWORKS) if simulated else (*rivals, *SERVED)
+    hedged = (HEDGED,) if config.basket else ()  # simulated markets have nothing in common
+    models = (CEILINGS, *rivals, *NETWORKS) if simulated else (*rivals, *SERVED, *hedged)
     seeds = config.benchmark.seeds
     timed = [Unit(cut, seed, LATENCY) for seed in seeds[:1] for cut in cuts[:1]]
     fitted = [Unit(cut, seed, model) for model in models for seed in seeds for cut in cuts]
@@ -129,7 +131,8 @@ def _record(paths: Paths, unit: Unit) -> Path:
 
 def key_of(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
     """Return the digest over everything that a unit's result depends on."""
-    used = config.model_dump(mode="json", include=USED)
+    own = {"basket"} if unit.model == HEDGED else set()
+    used = config.model_dump(mode="json", include=USED | own)
     used["benchmark"].pop("seeds")  # one seed more leaves the others as they are
     read = {} if unit.cut == SIMULATED else _read(paths, config)
     key = {"unit": unit.name, "params": used, "read": read, "code": _library()}

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError, ModelError
+from pipelines import baskets
 from pipelines.evidence import plan
 from pipelines.evidence.drawn import is_kept
 from pipelines.files import write_bytes
@@ -60,6 +61,7 @@ def everything(
     with alone(night.paths):
         if night.config.source != plan.SIMULATED:
             prepare(night, say)
+            baskets.require(night.paths, night.config, night.as_of)
         complete(night, console, jobs=jobs)
         pages.publish(night, console)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from atlas.basket_config import HEDGED
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.evaluation import BLOCK, block_length
@@ -29,7 +30,8 @@ __all__ = ["CANDIDATES", "RIVALS", "Evidence", "assemble"]
 log = logging.getLogger(__name__)
 CANDIDATES = ("moe_mlp", "moe_rule")
 RIVALS = ("base_rate", "reversal", "logistic", "lightgbm", "cnn", "cnn_fingerprint", "cnn_1d")
-_ORDER = (*RIVALS, "moe_uniform", "moe_random", "moe_rule", "moe_mlp", "moe_oracle", *CEILINGS)
+_MIXTURES = ("moe_uniform", "moe_random", "moe_rule", "moe_mlp", HEDGED, "moe_oracle")
+_ORDER = (*RIVALS, *_MIXTURES, *CEILINGS)
 _COLUMNS = ["market", "symbol", "timestamp", "session", "split", "y", "p", "returned", "spread"]
 _FORECASTERS = ("persistence", "har", "garch", "lightgbm")
 _FORECAST_COLUMNS = ["market", "symbol", "timestamp", "session", "split"]
@@ -68,6 +70,7 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
     pairs = [
         (own, other) for own in CANDIDATES for other in dict.fromkeys(("cnn", rival, "moe_uniform"))
     ]
+    pairs.append((HEDGED, "moe_mlp"))  # with and without the cross-asset expert
     tests = [
         paired_tests(test, own, other, settings=settings).assign(model=own, against=other)
         for own, other in pairs
@@ -115,7 +118,8 @@ def _forecasts(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame
     """Return every model's forecasts of log realised variance on test rows."""
     skipped = (plan.YARDSTICKS, plan.CEILINGS, plan.LATENCY)
     units = [unit for unit in plan.units(config) if unit.model not in skipped]
-    found = _gathered(paths, config, units, _FORECAST_COLUMNS, (*_FORECASTERS, *plan.NETWORKS))
+    order = (*_FORECASTERS, *plan.NETWORKS, HEDGED)
+    found = _gathered(paths, config, units, _FORECAST_COLUMNS, order)
     return {model: _part(frames, "test") for model, frames in found.items()}
 
 

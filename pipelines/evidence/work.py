@@ -17,12 +17,14 @@ import safetensors.torch
 import torch
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
+from atlas.basket_config import HEDGED
 from atlas.ceilings import bayes, informed
 from atlas.config import ATLASConfig
 from atlas.costs import next_returns, spreads
 from atlas.ensemble import joined, member_seed
+from atlas.hedge import build_network
 from atlas.linear import Logistic
-from atlas.moe import Network, build_model
+from atlas.moe import Network
 from atlas.own_model import load_yardstick
 from atlas.prediction import predict
 from atlas.training import train
@@ -35,6 +37,7 @@ from atlas.volatility import (
     score_volatility,
 )
 from atlas.windows import MarketData, told_law
+from pipelines.baskets import hedged
 from pipelines.evidence import plan
 from pipelines.evidence.cuts import archive_at
 from pipelines.evidence.drawn import draw, drawn, learn, posterior
@@ -81,7 +84,8 @@ def _windows(
     paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timestamp
 ) -> dict[str, MarketData]:
     if unit.cut != plan.SIMULATED:
-        return archive_at(paths, config, as_of, unit.cut)
+        data = archive_at(paths, config, as_of, unit.cut)
+        return hedged(paths, config, as_of, data) if unit.model == HEDGED else data
     data = drawn(paths, unit.seed)
     if unit.model == "moe_oracle":
         return {market: told_law(own) for market, own in data.items()}
@@ -145,7 +149,7 @@ def _network(
     for place in range(config.training.ensemble):
         seed = member_seed(unit.seed, place)
         torch.manual_seed(seed)
-        member = build_model(config, variant=unit.model)
+        member = build_network(config, variant=unit.model)
         with watch(unit.name, member.expert_ids) as progress:
             result = train(member, data, config.training, seed=seed, progress=progress)
         members.append(member)
