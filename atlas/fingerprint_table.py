@@ -161,11 +161,21 @@ def _bar_only_columns(
     else:
         spread[:] = np.nan
     absent = np.isnan(spread)
-    if absent.any():
+    if _worth_estimating(absent, breaks):
         estimate = np.empty_like(spread)
         passes.estimated_spread_column(np.log(high), np.log(low), x, breaks, estimate)
         np.copyto(spread, estimate, where=absent)
         np.logical_and(absent, np.isfinite(estimate), out=flags[1])
+
+
+def _worth_estimating(absent: Flags, breaks: Longs) -> bool:
+    """Say whether a row without a quoted spread may have an estimate: not as a symbol begins."""
+    if not absent.any():
+        return False
+    wanted = absent.copy()
+    for row in breaks:  # an estimate takes one bar more than a mean of quotes does
+        wanted[max(row, 0) : max(row + 30, 0)] = False
+    return bool(wanted.any())
 
 
 def _blocks(n: int) -> Iterator[tuple[int, int]]:
