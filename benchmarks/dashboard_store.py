@@ -8,6 +8,7 @@ on it is time and memory, never accuracy.
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,11 @@ import pandas as pd
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import PromotionConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
-from pipelines import pair, shadow
+from dashboard.nights import BY_MARKET, STAGES
+from pipelines import diary, pair, shadow
 from pipelines.files import write_json, write_parquet
-from pipelines.paths import Paths
+from pipelines.night import VARIANTS, read_config
+from pipelines.paths import PROJECT, Paths
 
 __all__ = ["AS_OF", "FULL", "TINY", "Size", "make_store"]
 
@@ -58,10 +61,22 @@ def make_store(home: Path, sizes: dict[str, Size], seed: int = 0) -> Paths:
     write_parquet(paths.benchmark / "predictions.parquet", pd.concat([own, other]))
     _table(paths, list(sizes))
     write_json(paths.night, {"as_of": str(AS_OF.date())})
+    _night(paths)
     _registry(paths)
     _watched(paths, list(sizes))
     _trial(paths, base[base["market"] == next(iter(sizes))], generator)
     return paths
+
+
+def _night(paths: Paths) -> None:
+    """Tell the diary of a night that had every market of params.yaml."""
+    night, markets = str(AS_OF.date()), read_config(PROJECT / "params.yaml").markets
+    diary.begin_night(paths, night)
+    parts: dict[str, Sequence[str]] = dict.fromkeys(BY_MARKET, tuple(markets))
+    for stage in STAGES:
+        for part in parts.get(stage, VARIANTS if stage == "train" else ("",)):
+            with diary.told(paths, night, stage, part):
+                pass
 
 
 def _market(paths: Paths, name: str, size: Size, generator: np.random.Generator) -> pd.DataFrame:

@@ -1,25 +1,24 @@
-"""The last night, stage by stage: from Airflow's database if it ran there, else from the stamps.
+"""The last night, stage by stage, from the home's diary (`pipelines.diary`).
 
-- Airflow knows each task's state, begin and end; the reason of a failure is the last error of the
-  task's own log.
-- A night in one process leaves a stamp for each stage. Those written since the night's snapshot did
-  work in it; older ones stand for work that had not to be done again.
+- What ran it does not matter: Airflow's tasks and a night in one process tell the same diary.
+- A part that began again was tried again, and what was wrong the first time is told beside it. A
+  part without an end, whose process is gone, was killed.
+- A market that the night can do without and that failed is left out; the stage is done without it.
 """
 
 import datetime as dt
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from atlas.config import ATLASConfig
-from atlas.errors import AtlasError, HomeError
-from dashboard.reading import json_of, rows_of
+from atlas.errors import HomeError
+from pipelines import diary
+from pipelines.diary import Line
+from pipelines.night import VARIANTS
 from pipelines.paths import Paths
 
 __all__ = ["STAGES", "Night", "Stage", "last_night"]
 
-DAG = "atlas_nightly"
 STAGES = (
     "ingest",
     "snapshot",
@@ -30,228 +29,176 @@ STAGES = (
     "register",
     "promote",
 )
-_FAILED = ("failed", "upstream_failed")
-_WORST = ("failed", "upstream_failed", "running", "up_for_retry", "queued", "scheduled")
-_LINES = 400_000  # bytes at the end of a log, in which the last error stands
+BY_MARKET = ("ingest", "validate", "fingerprint")
+KILLED = "it was killed, or the machine went down"
 
 
 class Stage(NamedTuple):
-    """One stage: its state in a word, when it began, how long it took, and what failed.
+    """One stage: its state in a word, when it began, how long it was at work, what went wrong.
 
-    `state` is one of done, kept (nothing new to do), failed, running, waiting, missing.
+    `state` is one of done, kept (nothing new to do), failed, running, waiting, missing. `faults`
+    are why it failed, `again` what was tried again, `left_out` the markets the night goes without.
     """
 
     name: str
     state: str
-    parts: int
     begun: dt.datetime | None
     seconds: float | None
-    faults: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Night(NamedTuple):
-    """The last night; `run` names Airflow's run, empty if it was run by hand."""
+    """The last night; `run` names Airflow's run, empty if it was run by hand.
+
+    `state` is one of done, failed, running, stopped (it ended before its last stage).
+    """
 
     as_of: str
     run: str
     state: str
-    begun: dt.datetime | None
+    begun: dt.datetime
     seconds: float | None
     stages: tuple[Stage, ...]
 
 
+class _Attempt(NamedTuple):
+    """One try of a part of a stage: its begin, and its end if it has one."""
+
+    begun: Line
+    ended: Line | None
+
+    @property
+    def event(self) -> str:
+        """Return done, kept, failed, or begun if it has no end."""
+        return self.ended.event if self.ended else "begun"
+
+    @property
+    def reason(self) -> str:
+        """Return why it has not come to a good end."""
+        return self.ended.reason if self.ended else KILLED
+
+
+Tries = dict[tuple[str, str], list[_Attempt]]
+
+
 def last_night(paths: Paths, config: ATLASConfig) -> Night:
-    """Return the newer of Airflow's last run and the last night by hand.
+    """Return the night last begun, or the one last worked on stage by stage.
 
     Raises:
         HomeError: no night was ever begun in this home.
     """
-    by_hand = _by_hand(paths, config)
-    try:
-        by_airflow = _by_airflow(paths)
-    except HomeError:
-        by_airflow = None
-    if by_airflow and (by_hand is None or not _is_later(by_hand, by_airflow)):
-        return by_airflow
-    if by_hand is None:
-        raise HomeError(f"No night has been run in {paths.home} yet: run make nightly")
-    return by_hand
+    lines = diary.read(paths)
+    if not lines:
+        before = f": that of {paths.night} is older" if paths.night.is_file() else ""
+        raise HomeError(f"No night is in the diary of {paths.home} yet{before}; run make nightly")
+    begins = [k for k, line in enumerate(lines) if line.stage == diary.NIGHT]
+    as_of = lines[begins[-1] if begins else -1].as_of
+    own = [line for line in lines[begins[-1] if begins else 0 :] if line.as_of == as_of]
+    head, tries = own[0], _tries(own)
+    under_way = bool(begins) and diary.is_living(paths, head)
+    names = ("begin", *STAGES) if any(stage == "begin" for stage, _ in tries) else STAGES
+    stages = [_stage(name, tries, paths, config, under_way=under_way) for name in names]
+    state = _state(stages, under_way=under_way)
+    every = [one for own_tries in tries.values() for one in own_tries]
+    seconds = None if state == "running" else _at_work(every)
+    return Night(as_of, head.run, state, head.at, seconds, tuple(stages))
 
 
-def _is_later(by_hand: Night, by_airflow: Night) -> bool:
-    """Return whether work was done by hand after Airflow's run had ended."""
-    ends = [
-        stage.begun for stage in by_hand.stages if stage.begun is not None and stage.state == "done"
-    ]
-    if by_airflow.state == "running" or not ends or by_airflow.begun is None:
-        return False
-    end = by_airflow.begun + dt.timedelta(seconds=(by_airflow.seconds or 0) + 60)
-    return max(ends) > end
-
-
-def _by_airflow(paths: Paths) -> Night | None:
-    database = paths.var / "airflow" / "airflow.db"
-    runs = rows_of(
-        database,
-        "select run_id, state, start_date, end_date, conf, data_interval_end from dag_run"
-        " where dag_id = ? and start_date is not null order by start_date desc limit 1",
-        [DAG],
-    )
-    if not runs:
-        return None
-    run = runs[0]
-    tasks = rows_of(
-        database,
-        "select task_id, map_index, rendered_map_index, state, start_date, end_date, try_number"
-        " from task_instance where dag_id = ? and run_id = ? order by map_index",
-        [DAG, run["run_id"]],
-    )
-    logs = paths.var / "airflow" / "logs" / f"dag_id={DAG}" / f"run_id={run['run_id']}"
-    stages = [
-        _stage(name, [row for row in tasks if row["task_id"].split(".")[-1] == name], logs)
-        for name in STAGES
-    ]
-    begun = _time(run["start_date"])
-    states = {"success": "done", "failed": "failed"}
-    state = states.get(str(run["state"]), "running")
-    seconds = _span(begun, _time(run["end_date"]))
-    return Night(_asked(run), str(run["run_id"]), state, begun, seconds, tuple(stages))
-
-
-def _stage(name: str, tasks: list[Mapping[str, Any]], logs: Path) -> Stage:
-    states = [str(task["state"]) for task in tasks]
-    begins = [time for task in tasks if (time := _time(task["start_date"]))]
-    ends = [time for task in tasks if (time := _time(task["end_date"]))]
-    worst = next((state for state in _WORST if state in states), "success")
-    if not begins:
-        shown = "missing" if worst in _FAILED else "waiting"
-        return Stage(name, shown, len(tasks), None, None, ())
-    shown = {"success": "done", "failed": "failed", "upstream_failed": "missing"}.get(
-        worst, "running"
-    )
-    faults = tuple(_fault(task, logs) for task in tasks if task["state"] == "failed")
-    begun = min(begins)
-    ended = max(ends) if ends and shown != "running" else None
-    return Stage(name, shown, len(tasks), begun, _span(begun, ended), faults)
-
-
-def _fault(task: Mapping[str, Any], logs: Path) -> str:
-    label = task["rendered_map_index"] or ""
-    folder = logs / f"task_id={task['task_id']}"
-    if task["map_index"] is not None and int(task["map_index"]) >= 0:
-        folder /= f"map_index={task['map_index']}"
-    reason = _last_error(folder / f"attempt={task['try_number']}.log")
-    return f"{label}: {reason}" if label else reason
-
-
-def _last_error(path: Path) -> str:
-    """Return the last error that a task's log tells, or where to look."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LINES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return "it left no log; Airflow's page of the run says more"
-    for line in reversed(lines):
-        try:
-            event = json.loads(line)
-        except ValueError:
+def _tries(lines: Sequence[Line]) -> Tries:
+    """Return the attempts of every part of every stage, in order of time."""
+    found: Tries = {}
+    for line in lines:
+        if line.stage == diary.NIGHT:
             continue
-        if not isinstance(event, dict) or event.get("level") not in ("error", "critical"):
-            continue
-        details = event.get("error_detail") or [{}]
-        return str(details[0].get("exc_value") or event.get("event") or "unknown")[:400]
-    return "its log names no error; Airflow's page of the run says more"
+        own = found.setdefault((line.stage, line.part), [])
+        if line.event == "begun":
+            own.append(_Attempt(line, None))
+        elif own and own[-1].ended is None:
+            own[-1] = _Attempt(own[-1].begun, line)
+    return {part: own for part, own in found.items() if own}
 
 
-def _asked(run: Mapping[str, Any]) -> str:
-    try:
-        asked = json.loads(run["conf"] or "{}").get("as_of")
-    except (ValueError, AttributeError):
-        asked = None
-    return str(asked or run["data_interval_end"] or run["start_date"])[:10]
-
-
-def _by_hand(paths: Paths, config: ATLASConfig) -> Night | None:
-    as_of = str(json_of(paths.night).get("as_of", ""))
-    if not as_of:
-        return None
-    since = paths.night.stat().st_mtime
-    stamps = paths.var / "stamps"
-    variants = ("cnn", "moe_rule", "moe_mlp") if config.moe.enabled else ("cnn", "moe_rule")
-    markets = list(config.markets)
-    files = {
-        "ingest": [stamps / f"ingest-{name}.json" for name in markets],
-        "snapshot": [stamps / "snapshot.json"],
-        "validate": [paths.validation(name) for name in markets],
-        "fingerprint": [stamps / f"fingerprint-{name}.json" for name in markets],
-        "train": [stamps / f"train-{name}.json" for name in variants],
-        "benchmark": [stamps / "benchmark.json"],
-        "register": [paths.artifacts / "registration.json"],
-        "promote": [paths.artifacts / "promotion.json"],
+def _stage(name: str, tries: Tries, paths: Paths, config: ATLASConfig, *, under_way: bool) -> Stage:
+    parts = {part: own for (stage, part), own in tries.items() if stage == name}
+    last = {part: own[-1] for part, own in parts.items()}
+    running = {
+        part
+        for part, one in last.items()
+        if one.ended is None and diary.is_living(paths, one.begun)
     }
-    floor = since - 3600  # ingest is before the snapshot that names the night
-    spent = _spent([path for found in files.values() for path in found], floor)
-    stages = [_stamped(name, files[name], spent, _faults(paths, name, markets)) for name in STAGES]
-    failed = any(stage.state in ("failed", "missing") for stage in stages)
-    begins = [stage.begun for stage in stages if stage.begun]
-    begun = min(begins, default=dt.datetime.fromtimestamp(since, dt.UTC))
-    seconds = sum(gap for _, gap in spent.values())
-    return Night(as_of, "", "failed" if failed else "done", begun, seconds, tuple(stages))
-
-
-def _spent(files: list[Path], floor: float) -> dict[Path, tuple[float, float]]:
-    """Return for each file of this night its time and the seconds since the file before it."""
-    times = sorted((path.stat().st_mtime, path) for path in files if path.is_file())
-    fresh = [(time, path) for time, path in times if time >= floor]
-    before = fresh[0][0] if fresh else floor
-    found = {}
-    for time, path in fresh:
-        found[path], before = (time, time - before), time
-    return found
-
-
-def _stamped(
-    name: str,
-    files: list[Path],
-    spent: Mapping[Path, tuple[float, float]],
-    faults: tuple[str, ...],
-) -> Stage:
-    fresh = [spent[path] for path in files if path in spent]
-    if faults:
+    left_out = {part for part in last if _is_left_out(tries, config, name, part)}
+    bad = {part for part, one in last.items() if one.event in ("begun", "failed")}
+    bad -= left_out | running
+    if running:
+        state = "running"
+    elif bad:
         state = "failed"
-    elif not all(path.is_file() for path in files):
-        state = "missing"
+    elif not _wanted(name, tries, config) <= set(last):
+        state = "missing" if not under_way else "running" if last else "waiting"
     else:
-        state = "done" if fresh else "kept"
-    if not fresh:
-        return Stage(name, state, len(files), None, None, faults)
-    begun = dt.datetime.fromtimestamp(min(time - gap for time, gap in fresh), dt.UTC)
-    return Stage(name, state, len(files), begun, sum(gap for _, gap in fresh), faults)
+        state = "kept" if {one.event for one in last.values()} == {"kept"} else "done"
+    every = [one for own in parts.values() for one in own]
+    return Stage(
+        name,
+        state,
+        min((one.begun.at for one in every), default=None),
+        _at_work(every) if every and not running else None,
+        tuple(_said(part, last[part].reason) for part in last if part in bad),
+        tuple(line for part, own in parts.items() if (line := _again(part, own))),
+        tuple(_said(part, last[part].reason) for part in last if part in left_out),
+    )
 
 
-def _faults(paths: Paths, stage: str, markets: Iterable[str]) -> tuple[str, ...]:
-    if stage != "validate":
-        return ()
-    found = []
-    for market in markets:
-        try:
-            outcome = json_of(paths.validation(market))
-        except AtlasError as error:
-            found.append(f"{market}: {error}")
-            continue
-        if outcome and not outcome.get("passed", True):
-            share = float(outcome.get("bad_share") or 0)
-            found.append(f"{market}: {share:.1%} of its rows are bad, more than it may have")
-    return tuple(found)
+def _wanted(name: str, tries: Tries, config: ATLASConfig) -> set[str]:
+    """Return the parts that a stage has, without markets that were left out before it."""
+    if name == "train":
+        return set(VARIANTS)
+    if name not in BY_MARKET:
+        return {""}
+    before = BY_MARKET[: BY_MARKET.index(name)]
+    return {
+        market
+        for market in config.markets
+        if not any(_is_left_out(tries, config, stage, market) for stage in before)
+    }
 
 
-def _time(text: object) -> dt.datetime | None:
-    if not text:
-        return None
-    found = dt.datetime.fromisoformat(str(text))
-    return found if found.tzinfo else found.replace(tzinfo=dt.UTC)
+def _is_left_out(tries: Tries, config: ATLASConfig, stage: str, market: str) -> bool:
+    """Return whether a market that the night can do without failed in a stage."""
+    own = tries.get((stage, market))
+    if stage not in BY_MARKET or not own or own[-1].event != "failed":
+        return False
+    return market in config.markets and not config.markets[market].required
 
 
-def _span(begun: dt.datetime | None, ended: dt.datetime | None) -> float | None:
-    return (ended - begun).total_seconds() if begun and ended else None
+def _again(part: str, own: Sequence[_Attempt]) -> str:
+    """Say of a part that was tried more than once what was wrong before, else nothing."""
+    if len(own) < 2 or own[-2].event not in ("begun", "failed"):
+        return ""
+    return _said(part, f"took {len(own)} tries; before the last, {own[-2].reason}")
+
+
+def _said(part: str, reason: str) -> str:
+    return f"{part}: {reason}" if part and not reason.startswith(part) else reason
+
+
+def _at_work(tries: Sequence[_Attempt]) -> float:
+    """Return the seconds in which at least one part was at work; killed parts count for nothing."""
+    spans = sorted((one.begun.at, one.ended.at) for one in tries if one.ended)
+    total, reached = 0.0, None
+    for begun, ended in spans:
+        begun = begun if reached is None else max(begun, reached)
+        if ended > begun:
+            total, reached = total + (ended - begun).total_seconds(), ended
+    return total
+
+
+def _state(stages: Sequence[Stage], *, under_way: bool) -> str:
+    states = {stage.state for stage in stages}
+    if under_way or "running" in states:
+        return "running"
+    if any(stage.faults for stage in stages):
+        return "failed"
+    return "done" if states <= {"done", "kept"} else "stopped"

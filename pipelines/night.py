@@ -22,7 +22,7 @@ import yaml
 
 from atlas.config import LIVE_SOURCES, ATLASConfig
 from atlas.errors import AtlasError, ConfigError, DataError, GateError, HomeError
-from pipelines import claim, home
+from pipelines import claim, diary, home
 from pipelines.files import read_json
 from pipelines.paths import PROJECT, Paths
 
@@ -234,6 +234,7 @@ def run_all(night: Night, say: Say) -> dict[str, Any]:
         AtlasError: the first reason why the night cannot go on.
     """
     with alone(night.paths):
+        diary.begin_night(night.paths, str(night.as_of.date()))
         prepare(night, say)
         for variant in VARIANTS:
             say(f"train {variant}", stage("train", night, variant=variant))
@@ -262,11 +263,14 @@ def prepare(night: Night, say: Say) -> None:
 
 
 def stage(name: str, night: Night, **extra: Any) -> dict[str, Any]:
-    """Run one stage by its name."""
-    if name == "ingest":
-        extra["folder"] = night.folder
-    module = importlib.import_module(f"pipelines.{name}")
-    summary: dict[str, Any] = module.run(night.paths, night.config, as_of=night.as_of, **extra)
+    """Run one stage by its name, and tell the home's diary of it."""
+    part = str(extra.get("market") or extra.get("variant") or "")
+    with diary.told(night.paths, str(night.as_of.date()), name, part) as telling:
+        if name == "ingest":
+            extra["folder"] = night.folder
+        module = importlib.import_module(f"pipelines.{name}")
+        summary: dict[str, Any] = module.run(night.paths, night.config, as_of=night.as_of, **extra)
+        telling.kept = bool(summary.get("skipped"))
     return summary
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from atlas.errors import HomeError
-from pipelines import claim, night, notice
+from atlas.errors import AtlasError, HomeError
+from pipelines import claim, diary, night, notice
 from pipelines.files import read_json
 from pipelines.home import binding
 from pipelines.launch import child_environment, launch, stream
@@ -41,10 +41,18 @@ def begin(run_id: str, as_of: str | None, moment: dt.datetime) -> dict[str, Any]
     Returns:
         `as_of`, an ISO date, and `markets`.
     """
-    wanted = as_of or str(moment.astimezone(dt.UTC).date())
-    opened = night.open_night(_home(), _params(), as_of=wanted, trains=True)
+    wanted, paths = as_of or str(moment.astimezone(dt.UTC).date()), Paths(_home())
+    try:
+        opened = night.open_night(_home(), _params(), as_of=wanted, trains=True)
+    except AtlasError:
+        if claim.claimed_by(paths) is None:
+            diary.begin_night(paths, wanted, run_id)
+            with diary.told(paths, wanted, "begin"):
+                raise
+        raise
     claim.claim(opened.paths, run_id)
     found = str(opened.as_of.date())
+    diary.begin_night(opened.paths, found, run_id)
     log.info("the night of %s in %s, source %s", found, opened.paths.home, opened.config.source)
     return {"as_of": found, "markets": list(opened.config.markets)}
 

@@ -16,12 +16,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
 from atlas.catalogue import EXPERT_IDS
-from atlas.errors import ConfigError
+from atlas.errors import ConfigError, GateError
 from benchmarks.dashboard_store import TINY, make_store
 from dashboard.access import local_only, read_token, token_needed
 from dashboard.app import create_app
 from dashboard.experts import experts
 from dashboard.view import View
+from pipelines import diary
 from pipelines.paths import PROJECT, Paths
 
 PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions", "/shadow", "/monitor")
@@ -335,6 +336,9 @@ def test_a_failed_validation_is_told(own: Paths) -> None:
     path = own.validation("equity_daily")
     outcome = json.loads(path.read_text()) | {"passed": False, "bad_share": 0.25}
     path.write_text(json.dumps(outcome))
+    diary.begin_night(own, "2026-11-20")
+    with pytest.raises(GateError), diary.told(own, "2026-11-20", "validate", "equity_daily"):
+        raise GateError("equity_daily: 25.0% of <its> rows are bad")
     text = client(own).get("/").text
     assert "failed validation" in text
-    assert "25.0% of its rows are bad" in text
+    assert "<b>validate failed.</b> equity_daily: 25.0% of &lt;its&gt; rows are bad" in text
