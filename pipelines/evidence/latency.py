@@ -8,15 +8,19 @@ networks, an identical control.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import safetensors.torch
 
+from atlas.basket_config import HEDGED
+from atlas.baskets import absent_basket
 from atlas.config import ATLASConfig
+from atlas.hedge import build_network
 from atlas.inputs import Inputs, gather
-from atlas.moe import Network, build_model
+from atlas.moe import Network
 from atlas.onnx_export import export, input_names
 from atlas.prediction import to_tensors
 from atlas.windows import MarketData
@@ -50,13 +54,17 @@ def write_latency(
         unit: names seed and cut.
     """
     own = _chart_market(data)
-    window = gather(own.panel, own.split.test[:2], market_index=0)
     works = {}
-    for name in plan.SERVED:
+    for name in (*plan.SERVED, HEDGED):
         weights = plan.root(paths) / unit.cut / str(unit.seed) / name / "model.safetensors"
         if weights.is_file():
-            network = build_model(config, variant=name)
+            network = build_network(config, variant=name)
             network.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+            panel = own.panel
+            if name == HEDGED and config.basket:  # what it reads of a basket costs the same time
+                absent = absent_basket(tuple(config.basket.series), panel.timestamp.size)
+                panel = replace(panel, basket=absent)
+            window = gather(panel, own.split.test[:2], market_index=0)
             works[name] = _work(network, to_tensors(window))
     write_json(folder / "latency.json", ratios_to(PEER, works))
     return [folder / "latency.json"]

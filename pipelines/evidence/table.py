@@ -51,13 +51,16 @@ class Evidence(NamedTuple):
     rival: str
 
 
-def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
-    """Score what the units of a configuration left.
+def assemble(
+    paths: Paths, config: ATLASConfig, units: Sequence[plan.Unit] | None = None
+) -> Evidence:
+    """Score what units left, those of the configuration unless some of them are named.
 
     Raises:
         ModelError: no unit is done.
     """
-    rows = _rows(paths, config)
+    units = plan.units(config) if units is None else units
+    rows = _rows(paths, config, units)
     if "base_rate" not in rows:
         raise ModelError("expected predictions of the yardsticks; got none: run `make benchmark`")
     test = {model: _part(frames, "test") for model, frames in rows.items()}
@@ -78,22 +81,20 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
     ]
     shown = [name for name in ("moe_mlp", rival) if name in test]
     drawn = curves(test, shown, settings.blocks)
-    drawn["gates"] = {
-        name: gate_weights(paths, plan.units(config), name) for name in CANDIDATES if name in test
-    }
+    drawn["gates"] = {name: gate_weights(paths, units, name) for name in CANDIDATES if name in test}
     drawn["learning"] = {
-        name: learning_curve(paths, plan.units(config), name)
-        for name in plan.NETWORKS
-        if name in test
+        name: learning_curve(paths, units, name) for name in plan.NETWORKS if name in test
     }
-    forecasts = _forecasts(paths, config)
+    forecasts = _forecasts(paths, config, units)
+    against = dict.fromkeys(CANDIDATES, _FORECASTERS) | {HEDGED: ("moe_mlp",)}
     compared = [
-        volatility_tests(forecasts, own, _FORECASTERS, lags=settings.lags)
-        for own in CANDIDATES
-        if own in forecasts
+        volatility_tests(forecasts, own, rivals, lags=settings.lags)
+        for own, rivals in against.items()
+        if own in forecasts and not forecasts.keys().isdisjoint(rivals)
     ]
     if config.source != plan.SIMULATED:
-        used = config.model_dump(mode="json", include=plan.USED)
+        read = plan.USED | ({"basket"} if config.basket else set())
+        used = config.model_dump(mode="json", include=read)
         ledger.record_seeds(paths, test, used, lags=settings.lags)
     return Evidence(
         table,
@@ -106,18 +107,22 @@ def assemble(paths: Paths, config: ATLASConfig) -> Evidence:
     )
 
 
-def _rows(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
+def _rows(
+    paths: Paths, config: ATLASConfig, units: Sequence[plan.Unit]
+) -> dict[str, list[pd.DataFrame]]:
     """Return every model's rows, a frame for each seed (simulated: one frame of all seeds)."""
     skipped = (plan.VOLATILITY, plan.LATENCY)
-    units = [unit for unit in plan.units(config) if unit.model not in skipped]
+    units = [unit for unit in units if unit.model not in skipped]
     own = [spec.partition(":")[2] for spec in config.benchmark.models]
     return _gathered(paths, config, units, [*_COLUMNS, "probability"], [*own, *_ORDER])
 
 
-def _forecasts(paths: Paths, config: ATLASConfig) -> dict[str, list[pd.DataFrame]]:
+def _forecasts(
+    paths: Paths, config: ATLASConfig, units: Sequence[plan.Unit]
+) -> dict[str, list[pd.DataFrame]]:
     """Return every model's forecasts of log realised variance on test rows."""
     skipped = (plan.YARDSTICKS, plan.CEILINGS, plan.LATENCY)
-    units = [unit for unit in plan.units(config) if unit.model not in skipped]
+    units = [unit for unit in units if unit.model not in skipped]
     order = (*_FORECASTERS, *plan.NETWORKS, HEDGED)
     found = _gathered(paths, config, units, _FORECAST_COLUMNS, order)
     return {model: _part(frames, "test") for model, frames in found.items()}
