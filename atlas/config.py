@@ -307,6 +307,7 @@ class ATLASConfig(_Frozen):
     monitor: MonitorConfig = MonitorConfig()
     basket: BasketConfig | None = None  # of the cross-asset expert: docs/cross-asset.md
     tuning: str = Field(default="none", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    pretraining: str = Field(default="none", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
 
     @model_validator(mode="after")
     def _named(self) -> "ATLASConfig":

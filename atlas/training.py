@@ -44,7 +44,7 @@ from atlas.windows import MarketData
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-__all__ = ["MarketData", "TrainingResult", "TrainingState", "train"]
+__all__ = ["MarketData", "TrainingResult", "TrainingState", "reproducible", "train"]
 
 PATIENCE = 2  # epochs without a better validation loss before training stops
 CLIP = 1.0  # gradient norm: one window with a broken bar must not undo an epoch
@@ -81,7 +81,7 @@ def train(
         ModelError: the loss is not finite, or `resume` is of another training.
         DataError: a market has no training window.
     """
-    with _reproducible(settings.threads):
+    with reproducible(settings.threads):
         if resume is None:
             install_base(model, data)
         run = _Run(model, data, settings, seed, fabric or open_fabric())
@@ -321,7 +321,7 @@ def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _reproducible(threads: int) -> Iterator[None]:
+def reproducible(threads: int) -> Iterator[None]:
     """Fix threads and algorithms, and put back what was there, the generator included."""
     kept, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic  # its one attribute is not annotated

@@ -194,9 +194,8 @@ class Trunk(nn.Module):
 
     def forward(self, inputs: Inputs, mixture: Mixture, features: Tensor) -> Tensor:
         """Return hidden vectors (B, hidden) of a batch under mixed rows."""
+        line, plane = self.responses(inputs, mixture)
         path = inputs.series[:, self.rows[inputs.modality]]  # (B, T)
-        line = functional.relu(mixture.respond("series", path))
-        plane = self._drawn(inputs, mixture) if self.is_drawn else None
         moves = functional.pad(path[:, 1:] - path[:, :-1], (1, 0))
         series = torch.cat([inputs.series, moves[:, None]], 1)  # (B, 6, T)
         seen = features if self.sees_features else None
@@ -204,6 +203,17 @@ class Trunk(nn.Module):
         if self.reader is not None and inputs.modality == "chart":
             hidden = self.reader(hidden, inputs, mixture)
         return hidden
+
+    def responses(self, inputs: Inputs, mixture: Mixture) -> tuple[Tensor, Tensor | None]:
+        """Return what stem and kernels say of a batch, rectified: all that is drawn from them.
+
+        Returns:
+            The price line's responses (B, D, edge), and the planes (B, C'', 8, 16), None where
+            nothing is drawn.
+        """
+        path = inputs.series[:, self.rows[inputs.modality]]  # (B, T)
+        line = functional.relu(mixture.respond("series", path))
+        return line, self._drawn(inputs, mixture) if self.is_drawn else None
 
     def _drawn(self, inputs: Inputs, mixture: Mixture) -> Tensor:
         """Return the pooled planes and the rectified responses to their close line."""

@@ -46,7 +46,7 @@ def run(seed: int) -> Report:
     """Measure the loops in this process, then two processes."""
     data = load(Path(os.environ.get("ATLAS_HOME") or PROJECT))
     batch = configuration().training.batch
-    with training._reproducible(1):
+    with training.reproducible(1):
         works = {
             "stage moe": _stage("moe_mlp", data, seed),
             "bare moe": _bare("moe_mlp", data, seed),
@@ -163,7 +163,7 @@ def _several(processes: int) -> tuple[list[float], list[float]]:
 def _one_of(folder: Path, processes: int) -> None:
     data = load(Path(os.environ.get("ATLAS_HOME") or PROJECT))
     batch = configuration().training.batch
-    with training._reproducible(1):
+    with training.reproducible(1):
         run, rows = _run("moe_mlp", data, 1, processes), []
         meter = Meter()
         for _ in range(ROUNDS // 2):

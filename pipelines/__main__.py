@@ -142,6 +142,21 @@ def tune(
     _say("tune", found)
 
 
+@app.command()
+def pretrain(
+    home: Home = None,
+    params: Params = None,
+    as_of: AsOf = None,
+    source: Source = None,
+    data: Data = None,
+) -> None:
+    """Pre-train the kernels on unlabelled charts; goes on where it was killed."""
+    from pipelines import pretrain as pretraining
+
+    night = nights.open_night(home, params, source=source, folder=data, as_of=as_of, begins=False)
+    _say("pretrain", pretraining.run(night.paths, night.config, as_of=night.as_of))
+
+
 _night_stage("benchmark", "Score every model on the same windows and write the table.")
 _night_stage("register", "Register the night's best candidate in MLflow.")
 _night_stage("promote", "Make the candidate champion if it is proven better.")
@@ -313,6 +328,7 @@ def main() -> int:
     """Run the command line; return its exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("pipelines.training_progress").setLevel(logging.INFO)
+    logging.getLogger("pipelines.pretrain").setLevel(logging.INFO)
     logging.getLogger("pipelines.tune").setLevel(logging.INFO)
     logging.getLogger("pipelines.warm").setLevel(logging.INFO)
     try:

@@ -31,7 +31,15 @@ from pipelines.stamps import once
 __all__ = ["run", "score_yardstick", "variants"]
 
 log = logging.getLogger(__name__)
-_USED = {"source", "markets", "moe", "model", "training", "tuning"}  # what makes a network
+_USED = {
+    "source",
+    "markets",
+    "moe",
+    "model",
+    "training",
+    "tuning",
+    "pretraining",
+}  # makes a network
 _OUTPUTS = ("table.parquet", "table.json", "table.txt", "accuracy.html", "predictions.parquet")
 
 

@@ -87,6 +87,11 @@ class Paths:
         return self.artifacts / "tuning"
 
     @property
+    def pretraining(self) -> Path:
+        """Pre-trained kernels, a safetensors file and its card an id."""
+        return self.artifacts / "pretraining"
+
+    @property
     def night(self) -> Path:
         """Which night was begun last."""
         return self.artifacts / "night.json"
@@ -130,6 +135,10 @@ class Paths:
     def model(self, variant: str) -> Path:
         """Weights, configuration and predictions of one trained variant."""
         return self.artifacts / "models" / variant
+
+    def pretrained(self, chosen: str) -> Path:
+        """Weights of one pre-training, by its id."""
+        return self.pretraining / f"{chosen}.safetensors"
 
     def checkpoints(self, variant: str) -> Path:
         """Checkpoints of a training under way."""

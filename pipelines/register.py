@@ -109,7 +109,15 @@ def validation_losses(paths: Paths, config: ATLASConfig) -> dict[str, float]:
     return losses
 
 
-_TRAINED = {"source", "markets", "moe", "model", "training", "tuning"}  # as the train stage's key
+_TRAINED = {
+    "source",
+    "markets",
+    "moe",
+    "model",
+    "training",
+    "tuning",
+    "pretraining",
+}  # as the train stage's key
 _KEYED = ("as_of", "source", "data_version", "params", "code", "variant", "weights")
 
 
@@ -125,6 +133,7 @@ def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) 
         "params": tracking.digest_of(config.model_dump(mode="json")),
         "settings": tracking.digest_of({name: trained[name] for name in _TRAINED}),
         "tuning": trained["tuning"],  # the id, where params say `latest`
+        "pretraining": trained["pretraining"],  # likewise
         "parent_version": parent.get("version", "none"),
         "parent_weights": parent.get("weights", "none"),
         "code": code_digest(),

@@ -1,8 +1,8 @@
 """Train a registered version again, from its own commit, data and parameters; compare the bytes.
 
 - Registering leaves reproduction.json with the run: the night's parameters in their order, tuned
-  settings, the environment, and the digests of what the night wrote for the version. Its own digest
-  stands in the version's tags.
+  settings, pre-trained kernels, the environment, and the digests of what the night wrote for the
+  version. Its own digest stands in the version's tags.
 - The code comes from git (`git archive`, which leaves no trace in the repository) and must have the
   digest that the version was trained with, so a version of uncommitted code is refused. The data
   come from DVC's remote by the data.dvc that the version carries.
@@ -30,7 +30,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from atlas.config import ATLASConfig
 from atlas.errors import HomeError, ModelError
-from pipelines import environment, home, launch, stamps, tracking, tuned, warm
+from pipelines import environment, home, launch, pretrained, stamps, tracking, tuned, warm
 from pipelines.files import digest, read_json, write_bytes, write_json
 from pipelines.paths import PROJECT, Paths
 
@@ -64,9 +64,12 @@ def record(paths: Paths, config: ATLASConfig, variant: str) -> bytes:
     """Return reproduction.json of a night's candidate, before it is registered."""
     settled = tuned.resolved(paths, config)
     chosen = tuned.artifacts(paths).get(settled.tuning)
+    kernels = read_json(paths.model(variant) / "config.json")["config"]["pretraining"]
+    named = {"tuning": settled.tuning, "pretraining": kernels}
     found = {
-        "params": {**config.model_dump(mode="json"), "tuning": settled.tuning},
+        "params": {**config.model_dump(mode="json"), **named},
         "tuned": chosen,
+        "pretrained": pretrained.packed(paths, kernels),
         "environment": environment.recorded(config.training.threads),
         "digests": _digests(paths, variant),
         "metrics": _metrics(paths, variant),
@@ -162,7 +165,7 @@ def _archive(held: ModelVersion, commit: str) -> bytes:
 
 
 def _prepare(paths: Paths, there: Paths, held: ModelVersion, known: dict[str, Any]) -> None:
-    """Lay the version's data.dvc, the remote, the binding and tuned settings into a new home."""
+    """Lay data.dvc, the remote, the binding, tuned settings and kernels into a new home."""
     if not held.tags["data_dvc"]:
         raise ModelError(f"version {held.version} carries no data.dvc: no snapshot was taken")
     write_bytes(there.data_dvc, held.tags["data_dvc"].encode())
@@ -186,6 +189,8 @@ def _prepare(paths: Paths, there: Paths, held: ModelVersion, known: dict[str, An
     _lay_parent(paths, there, held)
     if known["tuned"]:
         write_json(there.tuning / f"{known['tuned']['id']}.json", known["tuned"])
+    if known.get("pretrained"):  # versions of before kernels could be pre-trained have none
+        pretrained.unpack(there, known["pretrained"])
 
 
 def _lay_parent(paths: Paths, there: Paths, held: ModelVersion) -> None:

@@ -23,7 +23,18 @@ from pipelines.home import binding
 from pipelines.launch import child_environment, launch, stream
 from pipelines.paths import PROJECT, Paths
 
-__all__ = ["XCOM_BYTES", "alert", "begin", "brief", "finish", "is_required", "run", "tune", "watch"]
+__all__ = [
+    "XCOM_BYTES",
+    "alert",
+    "begin",
+    "brief",
+    "finish",
+    "is_required",
+    "pretrain",
+    "run",
+    "tune",
+    "watch",
+]
 
 log = logging.getLogger(__name__)
 XCOM_BYTES = 10_240
@@ -96,18 +107,23 @@ def _cut(value: Any, most: int, letters: int) -> Any:
     return f"{len(value)} entries" if is_long else value
 
 
+def pretrain() -> dict[str, Any]:
+    """Pre-train on the night last begun, in a process that dies with this one.
+
+    Raises:
+        ModelError: it failed; its last lines are in the message.
+    """
+    return _child("pretrain", "pre-training")
+
+
 def tune(trials: int, timeout_s: int) -> dict[str, Any]:
     """Tune on the night last begun, in a process that dies with this one; say what was found.
 
     Raises:
         ModelError: the search failed; its last lines are in the message.
     """
-    paths, params = Paths(_home()), _params()
-    command = [sys.executable, "-m", "pipelines", "tune", "--home", str(paths.home)]
-    command += ["--params", str(params), "--trials", str(trials), "--timeout", str(timeout_s)]
-    config = night.read_config(params)
-    lines = list(stream(command, child_environment(config.training.threads), "tuning"))
-    return {"said": lines[-1] if lines else ""}
+    options = ("--trials", str(trials), "--timeout", str(timeout_s))
+    return _child("tune", "tuning", *options)
 
 
 def watch(
@@ -148,6 +164,16 @@ def finish(run_id: str, as_of: str) -> dict[str, Any]:
 def alert(text: str, address: str | None = None) -> None:
     """Tell of a task that has failed for good, in the log and to a webhook; see `notice`."""
     notice.send(Paths(_home()), text, address)
+
+
+def _child(command: str, name: str, *options: str) -> dict[str, Any]:
+    """Run a command of the command line in this home; return the last line that it said."""
+    paths, params = Paths(_home()), _params()
+    words = [sys.executable, "-m", "pipelines", command, "--home", str(paths.home)]
+    words += ["--params", str(params), *options]
+    config = night.read_config(params)
+    lines = list(stream(words, child_environment(config.training.threads), name))
+    return {"said": lines[-1] if lines else ""}
 
 
 def _opened(as_of: str) -> night.Night:

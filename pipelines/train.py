@@ -28,11 +28,12 @@ from atlas.errors import DataError, ModelError
 from atlas.moe import Network, build_model
 from atlas.parallel import open_fabric
 from atlas.prediction import predict
+from atlas.pretraining import load_kernels
 from atlas.progress import TrainingResult
 from atlas.training import train
 from atlas.training_state import TrainingState
 from atlas.windows import MarketData, told_law
-from pipelines import checkpoints, samples, stamps, tuned, warm
+from pipelines import checkpoints, pretrained, samples, stamps, tuned, warm
 from pipelines.files import digest, read_json, write_bytes, write_json, write_parquet
 from pipelines.launch import summary_path
 from pipelines.paths import Paths
@@ -62,7 +63,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp, variant: str)
         DataError: a required market is missing, or no market has an expert.
         ModelError: the training cannot go on.
     """
-    config = tuned.resolved(paths, config)
+    config = pretrained.resolved(paths, tuned.resolved(paths, config), as_of)
     parent = warm.parent_of(paths, config, as_of, variant)
     key = _key(paths, config, as_of, variant, parent)
     summary = stamps.once(
@@ -83,10 +84,10 @@ def _key(
     variant: str,
     parent: warm.Parent | None,
 ) -> dict[str, Any]:
-    read = [paths.data_dvc]
+    read = [paths.data_dvc, paths.pretrained(config.pretraining)]
     for market in config.markets:
         read += [paths.fingerprints(market), paths.quarantine(market), paths.truth(market)]
-    used = {"source", "markets", "moe", "model", "training", "tuning"}
+    used = {"source", "markets", "moe", "model", "training", "tuning", "pretraining"}
     return {
         "as_of": str(as_of.date()),
         "variant": variant,
@@ -136,14 +137,17 @@ def _take_part(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     fabric = open_fabric(config.training.accelerator, processes)
     data = _windows(paths, config, as_of, variant)
+    start = parent or pretrained.kernels_of(paths, config)
+    if isinstance(start, pretrained.Kernels):
+        start.require_unseen(data)
     text = {**_key(paths, config, as_of, variant, parent), "code": stamps.code_digest()}
     key = hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()
     members, results = [], []
     for place in range(config.training.ensemble):
-        model, result = _member(paths, config, variant, place, parent, data, key, fabric)
+        model, result = _member(paths, config, variant, place, start, data, key, fabric)
         members.append(model.cpu())
         results.append(result)
-    summary = _summary(variant, results, parent)
+    summary = _summary(variant, results, start)
     if fabric.global_rank == 0:
         steps = sum(result.steps for result in results)
         log.info("%s: %d steps in %.0f s", variant, steps, time.monotonic() - begun)
@@ -182,7 +186,7 @@ def _member(
     config: ATLASConfig,
     variant: str,
     place: int,
-    parent: warm.Parent | None,
+    start: warm.Parent | pretrained.Kernels | None,
     data: Mapping[str, MarketData],
     key: str,
     fabric: "Fabric",
@@ -192,8 +196,10 @@ def _member(
     seed = member_seed(settings.seed, place)
     torch.manual_seed(seed)
     model = build_model(config, variant=variant)
-    if parent is not None:
-        warm.begin(model, parent, place, members)
+    if isinstance(start, pretrained.Kernels):
+        load_kernels(model, start.weights)
+    elif start is not None:
+        warm.begin(model, start, place, members)
         # its gate has learned better than to agree with the rule
         settings = settings.model_copy(update={"warm_start_share": 0.0})
     folder, name = paths.checkpoints(variant), variant
@@ -286,7 +292,9 @@ def _rows(model: Network, own: MarketData) -> pd.DataFrame:
 
 
 def _summary(
-    variant: str, results: Sequence[TrainingResult], parent: warm.Parent | None
+    variant: str,
+    results: Sequence[TrainingResult],
+    start: warm.Parent | pretrained.Kernels | None,
 ) -> dict[str, Any]:
     """Return what the stage says of itself; of an ensemble, sums of steps and means of scores."""
     best = [result.history[result.best_epoch - 1] for result in results]
@@ -294,7 +302,7 @@ def _summary(
     accuracy = float(np.mean([epoch.validation_accuracy for epoch in best]))
     return {
         "variant": variant,
-        "start": f"version {parent.version}" if parent else "cold",
+        "start": start.name if start else "cold",
         "steps": sum(result.steps for result in results),
         "epochs": sum(len(result.history) for result in results),
         "best_epoch": results[0].best_epoch,

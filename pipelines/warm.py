@@ -47,6 +47,11 @@ class Parent(NamedTuple):
     weights: dict[str, Tensor]
 
     @property
+    def name(self) -> str:
+        """What the stage's summary calls it."""
+        return f"version {self.version}"
+
+    @property
     def card(self) -> dict[str, str]:
         """What the stage's key and the registered version say of it."""
         return {"version": self.version, "weights": self.weights_digest}

@@ -55,20 +55,23 @@ def test_parses_fast_and_light() -> None:
     assert [name for name in loaded if name.split(".")[0] in HEAVY] == []
 
 
-def test_the_weekly_search_is_a_dag_as_light() -> None:
+@pytest.mark.parametrize(
+    ("name", "schedule"), [("atlas_tune", "0 6 * * 6"), ("atlas_pretrain", "0 6 * * 0")]
+)
+def test_a_weekly_dag_is_as_light(name: str, schedule: str) -> None:
     """It loads none of the heavy packages and runs once a week, one at a time."""
-    file = FILE.with_name("atlas_tune.py")
+    file = FILE.with_name(f"{name}.py")
     code = (
         "import json, runpy, sys; from airflow.sdk import dag, task\n"
         "before = set(sys.modules)\n"
-        f"found = runpy.run_path({str(file)!r})['atlas_tune']()\n"
+        f"found = runpy.run_path({str(file)!r})[{name!r}]()\n"
         "loaded = sorted(set(sys.modules) - before)\n"
         "print(json.dumps([loaded, found.dag_id, found.schedule, found.max_active_runs]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded, *rest = json.loads(done.stdout.splitlines()[-1])
     assert [name for name in loaded if name.split(".")[0] in HEAVY] == []
-    assert rest == ["atlas_tune", "0 6 * * 6", 1]
+    assert rest == [name, schedule, 1]
 
 
 def test_schedule(dag: Any) -> None:
