@@ -21,18 +21,34 @@ from atlas.inputs import Inputs, gather
 from atlas.surfaces import atm_iv
 from atlas.windows import WINDOW, MarketData, Panel, log_positive, measure_iv
 
-__all__ = ["ASKED", "HIDDEN", "LATEST", "Masked", "hide", "straight"]
+__all__ = ["ASKED", "BLOCK", "Block", "Masked", "hide", "straight"]
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-HIDDEN: Final = 4  # bars of the block
-LATEST: Final = 4  # newest bars that may follow the block; 0 asks for what comes next
 ASKED: Final = ("move", "size")
 LIMIT = 8.0  # of a target, either side of 0
 _FLOOR = 1e-12  # a window that never moves asks for nothing
+
+
+class Block(NamedTuple):
+    """What is hidden: `hidden` bars, 0 to `latest` bars before the window's end.
+
+    With latest 0 what comes next is asked for, and nothing else.
+    """
+
+    hidden: int = 4
+    latest: int = 4
+
+    @property
+    def reach(self) -> int:
+        """The newest bars of a window among which the block lies."""
+        return self.hidden + self.latest
+
+
+BLOCK: Final = Block()
 
 
 class Masked(NamedTuple):
@@ -40,8 +56,8 @@ class Masked(NamedTuple):
 
     Attributes:
         inputs: as the network sees any window; fingerprint and rule are those of no bar.
-        asked: (B, HIDDEN, 2) columns `ASKED`, NaN where the bar is missing.
-        after: (B,) bars after the block, 0 to `LATEST`.
+        asked: (B, hidden, 2) columns `ASKED`, NaN where the bar is missing.
+        after: (B,) bars after the block.
     """
 
     inputs: Inputs
@@ -54,35 +70,37 @@ def hide(
     ends: Positions,
     after: Positions,
     *,
+    hidden: int = BLOCK.hidden,
     market_index: int = -1,
     image: Singles | None = None,
 ) -> Masked:
-    """Hide `HIDDEN` bars of each window that ends at `ends`.
+    """Hide a block of each window that ends at `ends`.
 
     Args:
         own: the market; only bars of the windows are read.
         ends: (B,) positions with WINDOW bars of their own symbol up to them, themselves included.
-        after: (B,) bars between the block and the window's end, 0 to `LATEST`.
+        after: (B,) bars between the block and the window's end.
+        hidden: bars of the block.
         market_index: place of the market in the model's list.
         image: buffer to draw into; made if left out.
     """
     panel, measure = own.panel, own.labels.question.measure
     rows = ends.size
     places = (ends[:, None] + np.arange(1 - WINDOW, 1)).ravel()  # (B·T,)
-    first = WINDOW - HIDDEN - after  # (B,)
-    block = first[:, None] + np.arange(HIDDEN)  # (B, HIDDEN) columns
+    first = WINDOW - hidden - after  # (B,)
+    block = first[:, None] + np.arange(hidden)  # (B, hidden) columns
     small = _windows(panel, places, rows)
     if panel.modality == "surface":
         level = measure_iv(small.values, measure).reshape(rows, WINDOW)
         iv = atm_iv(small.values).reshape(rows, WINDOW)
         size = np.abs(np.diff(iv, axis=1, prepend=np.nan))
         seen = small.values.reshape(rows, WINDOW, *small.values.shape[1:])
-        seen[np.arange(rows)[:, None], block] = straight(seen, first)
+        seen[np.arange(rows)[:, None], block] = straight(seen, first, hidden)
     else:
         bars = small.values.reshape(-1, rows, WINDOW)
         level = log_positive(bars[3])
         size = log_positive(bars[1]) - log_positive(bars[2])
-        line = np.exp(straight(level, first))  # (B, HIDDEN)
+        line = np.exp(straight(level, first, hidden))  # (B, hidden)
         spots = np.arange(rows)[:, None], block
         for price in range(4):
             bars[price][spots] = line
@@ -93,8 +111,8 @@ def hide(
     return Masked(inputs, asked, after)
 
 
-def straight(values: Floats, first: Positions) -> Floats:
-    """Return the straight line through each row's block, (B, HIDDEN, …) of values (B, T, …).
+def straight(values: Floats, first: Positions, hidden: int) -> Floats:
+    """Return the straight line through each row's block, (B, hidden, …) of values (B, T, …).
 
     It runs from the value before the block to the one after it; where the block is the newest, the
     value before goes on. NaN where either is missing.
@@ -102,12 +120,13 @@ def straight(values: Floats, first: Positions) -> Floats:
     Args:
         values: rows of a window, (B, T) or more axes behind.
         first: (B,) the block's first column, at least 1.
+        hidden: bars of the block.
     """
     row = np.arange(first.size)
     left = values[row, first - 1]  # (B, …)
-    follows = first + HIDDEN < values.shape[1]
-    right = values[row, np.where(follows, first + HIDDEN, first - 1)]
-    share = np.arange(1, HIDDEN + 1) / (HIDDEN + 1)
+    follows = first + hidden < values.shape[1]
+    right = values[row, np.where(follows, first + hidden, first - 1)]
+    share = np.arange(1, hidden + 1) / (hidden + 1)
     share = share.reshape(1, -1, *(1,) * (values.ndim - 2))
     return np.asarray(left[:, None] + share * (right - left)[:, None])
 
@@ -131,16 +150,16 @@ def _windows(panel: Panel, places: Positions, rows: int) -> Panel:
 
 
 def _asked(level: Floats, size: Floats, block: Positions) -> Singles:
-    """Return moves and sizes of the block's bars (B, HIDDEN, 2) of rows (B, T)."""
+    """Return moves and sizes of the block's bars (B, hidden, 2) of rows (B, T)."""
     rows = np.arange(len(level))[:, None]
-    hidden = np.zeros(level.shape, np.bool_)
-    hidden[rows, block] = True
+    is_hidden = np.zeros(level.shape, np.bool_)
+    is_hidden[rows, block] = True
     moves = np.diff(level, axis=1, prepend=np.nan)  # (B, T)
-    line = straight(level, block[:, 0])  # (B, HIDDEN)
+    line = straight(level, block[:, 0], block.shape[1])  # (B, hidden)
     before = np.take_along_axis(level, block[:, :1] - 1, axis=1)
     slope = np.diff(np.concatenate([before, line], axis=1), axis=1)
     # the move out of the block ends on a seen bar, but tells where the block ended
-    is_seen = ~hidden & ~np.roll(hidden, 1, axis=1)
+    is_seen = ~is_hidden & ~np.roll(is_hidden, 1, axis=1)
     scale = np.sqrt(_mean(moves**2, is_seen))[:, None]
     usual = _mean(size, is_seen)[:, None]
     move = (moves[rows, block] - slope) / np.where(scale > _FLOOR, scale, np.nan)

@@ -25,7 +25,7 @@ from atlas.errors import DataError, ModelError
 from atlas.experts import Mixture
 from atlas.inputs import IMAGES, Inputs
 from atlas.kernels.bank import EDGE
-from atlas.masking import ASKED, HIDDEN, LATEST, Masked, hide
+from atlas.masking import ASKED, BLOCK, Block, Masked, hide
 from atlas.moe import Network, build_model
 from atlas.optimization import Rule, build_optimizers, clip_gradients, set_rates
 from atlas.prediction import to_tensors
@@ -38,10 +38,11 @@ from atlas.windows import WINDOW, MarketData
 __all__ = ["Epoch", "MaskedBars", "Pretrained", "load_kernels", "pretrain", "spans", "unlabelled"]
 
 Positions = npt.NDArray[np.int64]
-Task = dict[str, tuple[MarketData, Positions]]
 
+RATE: Final = 0.25  # of the training's learning rate: the kernels begin as templates, not as noise
 HELD_SHARE: Final = 0.1  # of the span's sessions, the newest
 HELD: Final = 1_024  # windows a market that are judged after each epoch
+_PLACES = 1  # parts the draw of places from that of windows
 _WIDTH = 16  # of the decoder's convolution
 _KEPT = ("stem.", "dictionary.")  # of the trunk's weights
 
@@ -75,23 +76,25 @@ class MaskedBars(nn.Module):
     Args:
         trunk: whose stem, dictionary and adapter are trained; its body is left alone.
         modalities: served.
-        hidden: width of the decoder.
+        width: of the decoder.
+        block: what is hidden.
     """
 
-    def __init__(self, trunk: Trunk, modalities: tuple[str, ...], hidden: int) -> None:
+    def __init__(self, trunk: Trunk, modalities: tuple[str, ...], width: int, block: Block) -> None:
         super().__init__()
-        self.trunk, self.modalities = trunk, modalities
+        self.trunk, self.modalities, self.hidden = trunk, modalities, block.hidden
         trunk.body.requires_grad_(False)
         owners = trunk.dictionary.owners
         channels = trunk.stem.channels + len(owners["chart"])
         self.planes = nn.Conv2d(channels, _WIDTH, 3, stride=2, padding=1)
         flat = len(owners["series"]) * EDGE + _WIDTH * 4 * 8
-        self.join = nn.ModuleDict({m: nn.Linear(flat, hidden) for m in modalities})
-        self.place = nn.Embedding(LATEST + 1, hidden)
-        self.answer = nn.ModuleDict({m: nn.Linear(hidden, HIDDEN * len(ASKED)) for m in modalities})
+        self.join = nn.ModuleDict({m: nn.Linear(flat, width) for m in modalities})
+        self.place = nn.Embedding(block.latest + 1, width)
+        asked = block.hidden * len(ASKED)
+        self.answer = nn.ModuleDict({m: nn.Linear(width, asked) for m in modalities})
 
     def forward(self, inputs: Inputs, after: Tensor) -> Tensor:
-        """Return answers (B, HIDDEN, 2) for a batch, `after` (B,) bars following each block."""
+        """Return answers (B, hidden, 2) for a batch, `after` (B,) bars following each block."""
         dictionary = self.trunk.dictionary
         widths = {p: len(dictionary.owners[p]) for p in dictionary.places(inputs.modality)}
         one = inputs.series.new_ones(1, max(widths.values()))
@@ -103,15 +106,19 @@ class MaskedBars(nn.Module):
         joined = self.join[inputs.modality](torch.cat([line.flatten(1), seen], 1))
         hidden = functional.relu(joined + self.place(after))
         answer: Tensor = self.answer[inputs.modality](hidden)
-        return answer.view(-1, HIDDEN, len(ASKED))
+        return answer.view(-1, self.hidden, len(ASKED))
 
 
-def unlabelled(own: MarketData) -> MarketData:
+def unlabelled(own: MarketData, reach: int) -> MarketData:
     """Return the market with every window of its training span to learn from, and held-out ones.
 
     Its `train` are windows that no label asks for; its `validation` the newest, whose last bars,
     those that can be hidden, are in sessions that no `train` window reaches. Nothing is its `test`.
     A window ends at the symbol's last labelled training window at the latest.
+
+    Args:
+        own: the market.
+        reach: newest bars of a window that may be hidden.
     """
     panel, spans_ = own.panel, zip(own.panel.offsets[:-1], own.panel.offsets[1:], strict=True)
     parts = []
@@ -126,7 +133,7 @@ def unlabelled(own: MarketData) -> MarketData:
     else:
         day = days[min(int((1 - HELD_SHARE) * days.size), days.size - 1)]
         learn = ends[panel.session[ends] < day]
-        held = ends[panel.session[ends - HIDDEN - LATEST] >= day]
+        held = ends[panel.session[ends - reach] >= day]
     split = replace(own.split, train=learn, validation=held, test=ends[:0])
     return replace(own, split=split)
 
@@ -148,6 +155,7 @@ def pretrain(
     data: Mapping[str, MarketData],
     *,
     seed: int,
+    block: Block = BLOCK,
     checkpoint: Callable[[TrainingState], None] | None = None,
     resume: TrainingState | None = None,
     told: Callable[[Epoch], None] | None = None,
@@ -158,6 +166,7 @@ def pretrain(
         config: markets, widths; of `training` epochs, windows, batch, optimizer, rate and threads.
         data: the markets; only bars of their training spans are read.
         seed: of the first weights, the draws and the places that are hidden.
+        block: what is hidden.
         checkpoint: called after each epoch with all that is needed to go on from there.
         resume: what an interrupted run of the same arguments handed to `checkpoint` last.
         told: called after each epoch.
@@ -169,8 +178,9 @@ def pretrain(
     with reproducible(config.training.threads):
         torch.manual_seed(seed)
         plain = build_model(config, variant="cnn")
-        model = MaskedBars(plain.trunk, plain.modalities, config.model.hidden)
-        run = _Run(model, {m: unlabelled(own) for m, own in data.items()}, config.training, seed)
+        model = MaskedBars(plain.trunk, plain.modalities, config.model.hidden, block)
+        task = {market: unlabelled(own, block.reach) for market, own in data.items()}
+        run = _Run(model, task, config.training, seed, block)
         if resume is not None:
             run.load(resume)
         while run.step < run.steps:
@@ -227,11 +237,12 @@ class _Run:
         data: Mapping[str, MarketData],
         settings: TrainingConfig,
         seed: int,
+        block: Block,
     ) -> None:
         served = model.modalities
         self.data = {m: own for m, own in data.items() if own.panel.modality in served}
-        self.model, self.batch, self.seed = model, settings.batch, seed
-        rule = Rule(settings.optimizer, settings.learning_rate, settings.weight_decay)
+        self.model, self.batch, self.seed, self.block = model, settings.batch, seed, block
+        rule = Rule(settings.optimizer, RATE * settings.learning_rate, settings.weight_decay)
         self.optimizers = build_optimizers(model, rule, {})
         self.epoch_steps = max(1, settings.windows_per_epoch // settings.batch)
         self.steps = settings.epochs * self.epoch_steps
@@ -282,9 +293,9 @@ class _Run:
             for place, (market, chosen) in enumerate(ends.items()):
                 own = self.data[market]
                 if own.panel.modality == modality:
-                    generator = np.random.default_rng((self.seed, self.step, place, HIDDEN))
-                    after = generator.integers(LATEST + 1, size=chosen.size)
-                    parts.append(hide(own, chosen, after))
+                    generator = np.random.default_rng((self.seed, self.step, place, _PLACES))
+                    after = generator.integers(self.block.latest + 1, size=chosen.size)
+                    parts.append(hide(own, chosen, after, hidden=self.block.hidden))
             if parts:
                 yield _joined(parts)
 
@@ -297,7 +308,8 @@ class _Run:
             ends = spread_evenly(own.split.validation, HELD)
             if not ends.size:
                 continue
-            masked = hide(own, ends, np.arange(ends.size, dtype=np.int64) % (LATEST + 1))
+            after = np.arange(ends.size, dtype=np.int64) % (self.block.latest + 1)
+            masked = hide(own, ends, after, hidden=self.block.hidden)
             losses, base = (x.double().sum((0, 1)).numpy() for x in _losses(self.model, masked))
             shares = {"both": losses.sum() / base.sum()} if base.any() else {}
             # a question whose answers are all 0 is none
@@ -353,7 +365,7 @@ class _Run:
 
 
 def _losses(model: MaskedBars, masked: Masked) -> tuple[Tensor, Tensor]:
-    """Return Huber's losses (B, HIDDEN, 2) of the model and of answering 0; 0 where unknown."""
+    """Return Huber's losses (B, hidden, 2) of the model and of answering 0; 0 where unknown."""
     asked = torch.from_numpy(masked.asked)
     known = torch.isfinite(asked)
     target = asked.nan_to_num(0.0)

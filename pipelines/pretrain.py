@@ -19,7 +19,7 @@ import safetensors.torch
 
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from atlas.masking import ASKED, HIDDEN, LATEST
+from atlas.masking import ASKED, BLOCK
 from atlas.pretraining import Epoch, Pretrained, pretrain, spans
 from atlas.training_state import TrainingState
 from pipelines import checkpoints, pretrained, samples, snapshot, stamps
@@ -101,7 +101,7 @@ def _card(
         "source": config.source,
         "data_version": version,
         "code": stamps.code_digest(),
-        "settings": {**settings, "hidden": HIDDEN, "latest": LATEST, "asked": list(ASKED)},
+        "settings": {**settings, **BLOCK._asdict(), "asked": list(ASKED)},
         "until": {m: str(pretrained.EPOCH + dt.timedelta(day)) for m, day in until.items()},
         "history": [epoch._asdict() for epoch in found.history],
         "markets": found.markets,

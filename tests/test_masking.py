@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from atlas.inputs import gather
-from atlas.masking import HIDDEN, LATEST, hide, straight
+from atlas.masking import BLOCK, hide, straight
 from atlas.windows import WINDOW, MarketData, Panel
 from tests.toys import toy_data
 
 DATA = toy_data(bars=200, test=30, validation=30)
+HIDDEN, LATEST = BLOCK
 MARKETS = ("toy_charts", "toy_surfaces")
 
 
@@ -55,7 +56,7 @@ def test_the_market_itself_stays_as_it_is(market: str) -> None:
 def test_a_straight_line_by_hand() -> None:
     """It runs from the value before the block to the one after it, or goes on at the newest end."""
     row = np.arange(WINDOW, dtype=float) ** 2
-    found = straight(np.stack([row, row]), np.array([50, WINDOW - HIDDEN]))
+    found = straight(np.stack([row, row]), np.array([50, WINDOW - HIDDEN]), HIDDEN)
     after = 50.0 + HIDDEN
     step = (after**2 - 49.0**2) / (HIDDEN + 1)
     assert found[0] == pytest.approx(49.0**2 + step * np.arange(1, HIDDEN + 1))

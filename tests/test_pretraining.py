@@ -10,7 +10,7 @@ from torch import Tensor
 from atlas.config import ATLASConfig
 from atlas.cuts import cut
 from atlas.errors import DataError, ModelError
-from atlas.masking import HIDDEN, LATEST
+from atlas.masking import BLOCK
 from atlas.moe import Network, build_model
 from atlas.pretraining import Pretrained, load_kernels, pretrain, spans, unlabelled
 from atlas.training_state import TrainingState
@@ -34,7 +34,7 @@ def test_it_learns_what_a_straight_line_does_not_tell() -> None:
     """On bars that tend to reverse, held-out moves are told better than by the baseline."""
     data = toy_data(bars=1200, test=40, validation=30)
     del data["toy_more"]
-    training = toy_config(epochs=2, windows_per_epoch=64 * 40, batch=64, learning_rate=0.01)
+    training = toy_config(epochs=2, windows_per_epoch=64 * 40, batch=64, learning_rate=0.04)
     model = CONFIG.model.model_copy(update={"hidden": 32})
     config = training.model_copy(update={"model": model})
     history = pretrain(config, data, seed=1).history
@@ -99,14 +99,14 @@ def test_windows_need_no_label_and_end_where_training_ends() -> None:
     """Windows without a label count too; no learned window holds what is asked of held-out ones."""
     own = DATA["toy_charts"]
     sparse = replace(own, split=replace(own.split, train=own.split.train[::7]))
-    task = unlabelled(sparse).split
+    task = unlabelled(sparse, BLOCK.reach).split
     assert len(task.train) > 3 * len(sparse.split.train)
     ends = np.concatenate([task.train, task.validation])
     assert own.panel.index[ends].min() == WINDOW - 1
     assert ends.max() <= sparse.split.train.max()
     assert not len(task.test)
     learned = own.panel.session[task.train].max()
-    hidden_from = task.validation - (HIDDEN + LATEST) + 1
+    hidden_from = task.validation - BLOCK.reach + 1
     assert own.panel.session[hidden_from].min() > learned
     last = own.panel.session[sparse.split.train].max()
     assert own.panel.session[ends].max() <= last == spans({"toy_charts": sparse})["toy_charts"]
