@@ -146,6 +146,7 @@ def _windows(panel: Panel, places: Positions, rows: int) -> Panel:
         rule=np.full(places.size, -1, np.int8),
         probability=None,
         law=None,
+        basket=None,
     )
 
 

@@ -44,7 +44,7 @@ HELD_SHARE: Final = 0.1  # of the span's sessions, the newest
 HELD: Final = 1_024  # windows a market that are judged after each epoch
 _PLACES = 1  # parts the draw of places from that of windows
 _WIDTH = 16  # of the decoder's convolution
-_KEPT = ("stem.", "dictionary.")  # of the trunk's weights
+_KEPT = ("stem.", "dictionary.series.", "dictionary.chart.", "dictionary.surface.")
 
 
 class Epoch(NamedTuple):
