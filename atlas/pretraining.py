@@ -4,8 +4,8 @@
   row, no gate, no fingerprint. Adapter and decoder are trained beside them and thrown away, so
   that what is kept fits any network of the same kernels (`load_kernels`).
 - Windows are all those of the training span that end no later than its last labelled one does, so
-  a validation or test bar is never read; no label is. The newest tenth of the span's sessions is
-  held out: a loss counts on bars that were not learned from.
+  a validation or test bar is never read; no label is. The newest sessions, with a tenth of the
+  windows, are held out: a loss counts on bars that were not learned from.
 - What is random in a step follows from (seed, step) alone, as in `atlas.training`: two runs, or a
   killed and resumed one, end in the same bits.
 """
@@ -40,7 +40,7 @@ __all__ = ["Epoch", "MaskedBars", "Pretrained", "load_kernels", "pretrain", "spa
 Positions = npt.NDArray[np.int64]
 
 RATE: Final = 0.25  # of the training's learning rate: the kernels begin as templates, not as noise
-HELD_SHARE: Final = 0.1  # of the span's sessions, the newest
+HELD_SHARE: Final = 0.1  # of the windows, the newest: at least so many, in whole sessions
 HELD: Final = 1_024  # windows a market that are judged after each epoch
 _PLACES = 1  # parts the draw of places from that of windows
 _WIDTH = 16  # of the decoder's convolution
@@ -127,11 +127,9 @@ def unlabelled(own: MarketData, reach: int) -> MarketData:
         if labelled.size:
             parts.append(np.arange(begin + WINDOW - 1, labelled[-1] + 1, dtype=np.int64))
     ends = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-    days = np.unique(panel.session[ends])
-    if days.size < 2:
-        learn, held = ends, ends[:0]
-    else:
-        day = days[min(int((1 - HELD_SHARE) * days.size), days.size - 1)]
+    days = np.sort(panel.session[ends])
+    learn, held = ends, ends[:0]
+    if days.size and (day := days[int((1 - HELD_SHARE) * days.size)]) > days[0]:
         learn = ends[panel.session[ends] < day]
         held = ends[panel.session[ends - reach] >= day]
     split = replace(own.split, train=learn, validation=held, test=ends[:0])

@@ -13,27 +13,27 @@ __all__ = ["page"]
 _HEAD = """# Pre-trained kernels
 
 The seed's open question: does self-supervised pre-training of the kernels on unlabelled charts
-help? Written by `{command}` from `benchmarks/results/pretraining.json` (commit `{commit}`, one
-thread); nobody typed a figure here.
+help? Written by `{command}` from
+`benchmarks/results/pretraining.json` (commit `{commit}`, one thread); nobody typed a figure here.
 
 {verdict}
 
-- **What is learned**: of each window a block of {hidden} bars is hidden, 0 to {latest} bars before its
-  end, and replaced by a straight line; a small decoder says from the stem's and the kernels'
+- **What is learned**: of each window a block of {hidden} bars is hidden, 0 to {latest} bars before
+  its end, and replaced by a straight line; a small decoder says from the stem's and the kernels'
   answers what the hidden bars' moves and sizes were. Decoder and adapter are thrown away, stem and
   kernels are kept.
 - **From what**: every window of the training span, labelled or not; never a validation or test bar.
-- **Budget**: that of a training, {windows:,} windows, at {rate:g} of its learning rate, since kernels begin
-  as templates and not as noise.
-- **With and without**: the MLP mixture, same seed, same draws, same budget ({windows:,} windows); only the
-  first weights of stem and kernels differ. Pre-training's own time is not taken off the other's.
+- **Budget**: that of a training, {windows:,} windows, at {rate:g} of its learning rate, since
+  kernels begin as templates and not as noise.
+- **With and without**: the MLP mixture, same seed, same draws, same budget ({windows:,} windows);
+  only the first weights of stem and kernels differ. The time of pre-training comes on top.
 """
 _SIMULATED = """## Simulated markets
 
 Drawn for each seed, {drawn:,} training and {tested:,} test windows a market, scored against the
 known probabilities: lift and gain, of Bayes, ± a standard error over paths. The difference is of
-gain, with its 95 % interval over the same paths, both sides of p, Holm over markets. The interval
-is of paths: that another seed of the same arm also differs is not in it.
+gain, with its 95 % interval over the same paths; p is of the expected log-loss (Diebold–Mariano
+over paths), Holm over markets. That another seed of the same arm differs too is not in it.
 """
 _REAL = """## Real markets
 

@@ -39,6 +39,10 @@ def simulated(pretrained: pd.DataFrame, cold: pd.DataFrame) -> Row:
     """
     markets = list(dict.fromkeys(cold["market"]))
     arms = {"pretrained": _windows(pretrained), "cold": _windows(cold)}
+    lags, blocks = dict.fromkeys(markets, 0), dict.fromkeys(markets, 1.0)
+    losses = compare(
+        [pretrained], [cold], lags=lags, blocks=blocks, target="p", resamples=200
+    ).set_index("market")
     rows = []
     for market in (*markets, POOLED):
         chosen = {
@@ -48,16 +52,10 @@ def simulated(pretrained: pd.DataFrame, cold: pd.DataFrame) -> Row:
         for arm, own in chosen.items():
             shares = model_shares(own)
             row[arm] = {"lift": list(shares.bayes_lift), "gain": list(shares.bayes_gain)}
-        ahead, one_sided = paired_gain(chosen["pretrained"], chosen["cold"])
-        rows.append(row | {"gain_difference": _interval(ahead), "p": _two_sided(one_sided)})
-    lags, blocks = dict.fromkeys(markets, 0), dict.fromkeys(markets, 1.0)
-    losses = compare(
-        [pretrained], [cold], lags=lags, blocks=blocks, target="p", resamples=200
-    ).set_index("market")
-    for row in rows:
-        own = losses.loc[row["market"]]
-        row["loss_difference"] = _of(own)
-        row["loss_p"] = float(own["dm_p"])
+        ahead, _ = paired_gain(chosen["pretrained"], chosen["cold"])
+        said = losses.loc[market]
+        row |= {"gain_difference": _interval(ahead), "p": float(said["dm_p"])}
+        rows.append(row | {"loss_difference": _of(said)})
     for row, adjusted in zip(rows, _holm([row["p"] for row in rows[:-1]]), strict=True):
         row["holm"] = adjusted
     return {"rows": rows}
@@ -86,8 +84,8 @@ def real(pretrained: Sequence[pd.DataFrame], cold: Sequence[pd.DataFrame]) -> Ro
         row["qlike_difference"] = [tests[market].value, low, high]
         row["qlike_p"] = tests[market].p_value
         rows.append(row)
-    for name, own in (("holm", "p"), ("qlike_holm", "qlike_p")):
-        for row, adjusted in zip(rows, _holm([row[own] for row in rows[:-1]]), strict=True):
+    for name, p in (("holm", "p"), ("qlike_holm", "qlike_p")):
+        for row, adjusted in zip(rows, _holm([row[p] for row in rows[:-1]]), strict=True):
             row[name] = adjusted
     return {"rows": rows}
 
@@ -142,10 +140,6 @@ def _of(row: "pd.Series[Any]") -> list[float]:
 def _interval(share: Share) -> list[float]:
     half = _NORMAL * share.error
     return [share.value, share.value - half, share.value + half]
-
-
-def _two_sided(p: float) -> float:
-    return min(1.0, 2 * min(p, 1 - p))
 
 
 def _holm(p: Sequence[float]) -> list[float | None]:
