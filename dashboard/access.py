@@ -25,6 +25,7 @@ __all__ = ["COOKIE", "LOOPBACK", "Check", "Guard", "local_only", "read_token", "
 COOKIE = "atlas_dashboard"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 VARIABLE = "ATLAS_DASHBOARD_TOKEN"
+_FORM_BYTES = 4_096
 LEAST = 16  # characters of a token that somebody chose
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -93,8 +94,7 @@ def token_needed(token: str) -> Check:
         if _same(shown, token):
             return None
         if request.url.path.endswith("/login") and request.method == "POST":
-            form = (await request.body())[:4096].decode("utf-8", "replace")
-            return _logged_in(form, token)
+            return _logged_in(await _beginning(request), token)
         wants_page = "text/html" in request.headers.get("accept", "")
         return Response(_FORM, 401, media_type="text/html") if wants_page else _plain()
 
@@ -125,6 +125,16 @@ def read_token(file: Path | None, made: Path) -> tuple[str, Path | None]:
         return _long_enough(place.read_text(encoding="utf-8").strip(), str(place)), place
     except OSError as error:
         raise ConfigError(f"{place}: the token cannot be read ({error.strerror})") from None
+
+
+async def _beginning(request: Request) -> str:
+    """Return the beginning of a body: whoever is not logged in yet may send no more."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _FORM_BYTES:
+            break
+    return body[:_FORM_BYTES].decode("utf-8", "replace")
 
 
 def _long_enough(token: str, place: str) -> str:

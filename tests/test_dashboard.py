@@ -1,5 +1,6 @@
 """The dashboard over homes that are whole, empty, broken or hostile; who may look at it."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -204,6 +205,21 @@ def test_a_token_is_asked_for_everywhere(whole: Paths) -> None:
     assert answer.status_code == 303
     assert "httponly" in answer.headers["set-cookie"].lower()
     assert web.get("/gate").status_code == 200
+
+
+def test_a_login_reads_no_more_than_a_form_has() -> None:
+    """Who has no token cannot fill the memory with a body that never ends."""
+    taken = []
+
+    async def receive() -> dict[str, object]:
+        taken.append(1)
+        return {"type": "http.request", "body": b"x" * 4_096, "more_body": True}
+
+    scope = {"type": "http", "method": "POST", "path": "/login", "headers": []}
+    answer = asyncio.run(token_needed(TOKEN)(Request(scope, receive)))  # type: ignore[arg-type]
+    assert answer is not None
+    assert answer.status_code == 401
+    assert len(taken) == 2
 
 
 def test_the_token_is_made_once_for_the_owner_alone(
