@@ -96,7 +96,7 @@ def main(
             if not score and not plan.is_done(paths, config, unit):
                 typer.echo(unit.name)
                 work.do(paths, config, unit, as_of=as_of)
-        found = _scored(paths, config, as_of, wanted)
+        found = _scored(paths, basket, as_of, wanted)
         kept = results.read().get("units", {})
         facts = metadata(NAME, config.benchmark.seeds[0]) | {"command": COMMAND}
         settings = config.model_dump(mode="json", include={"training", "model", "moe"})
@@ -106,19 +106,24 @@ def main(
 
 
 def _scored(
-    paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, wanted: Sequence[plan.Unit]
+    paths: Paths, basket: str, as_of: pd.Timestamp, wanted: Sequence[plan.Unit]
 ) -> dict[str, Any]:
     """Return tables and tests of what lies in the home, and what the basket showed there."""
+    config = configuration(basket)
     there = [unit for unit in wanted if (plan.root(paths) / unit.name / "unit.json").is_file()]
     found = assemble(paths, config, there)
     seen, named = _seen(paths, config, as_of, sorted({unit.cut for unit in there}))
-    rows = {model: _read(paths, there, model, named) for model in MODELS[1:]}
+    rows = {model: _read(paths, there, model) for model in MODELS[1:]}
+    keys = ["market", "symbol", "timestamp"]
+    where = {model: [frame.merge(named, on=keys) for frame in own] for model, own in rows.items()}
     return {
-        "series": config.basket.series if config.basket else {},
+        "series": BASKETS[basket]["series"],
+        "markets": list(MARKETS),
         "seen": seen,
         "table": _rows(found.table[found.table["model"].isin(_SHOWN)]),
         "tests": _rows(found.tests[found.tests["model"] == HEDGED]),
-        "named": _rows(compare(rows[HEDGED], rows["moe_mlp"])),
+        "seeing": _rows(compare(rows[HEDGED], rows["moe_mlp"])),
+        "named": _rows(compare(where[HEDGED], where["moe_mlp"])),
         "volatility": _rows(found.volatility[found.volatility["model"].isin(MODELS)]),
         "volatility_tests": _rows(found.volatility_tests),
         "gates": {model: gate_weights(paths, there, model) for model in MODELS[1:]},
@@ -138,18 +143,14 @@ def _costs(
     return {"parameters": count, "cpu_s": float(np.mean(seconds))}
 
 
-def _read(
-    paths: Paths, there: Sequence[plan.Unit], model: str, named: pd.DataFrame
-) -> list[pd.DataFrame]:
-    """Return a model's test rows at which the rule names the expert, a frame for each seed."""
+def _read(paths: Paths, there: Sequence[plan.Unit], model: str) -> list[pd.DataFrame]:
+    """Return a model's test rows in markets that see the basket, a frame for each seed."""
     frames: dict[int, list[pd.DataFrame]] = {}
     for unit in (unit for unit in there if unit.model == model):
         frame = pd.read_parquet(plan.root(paths) / unit.name / f"{model}.parquet")
-        frames.setdefault(unit.seed, []).append(frame[frame["split"] == "test"])
-    return [
-        pd.concat(parts).merge(named, on=["market", "symbol", "timestamp"])
-        for parts in frames.values()
-    ]
+        own = (frame["split"] == "test") & frame["market"].isin(MARKETS)
+        frames.setdefault(unit.seed, []).append(frame[own])
+    return [pd.concat(parts, ignore_index=True) for parts in frames.values()]
 
 
 def _seen(

@@ -11,6 +11,7 @@ from benchmarks.units import Results, table
 __all__ = ["page"]
 
 NAME: Final = "cross-asset"
+_LEVEL: Final = 0.05
 Row = Mapping[str, Any]
 _HEAD = """# A cross-asset expert
 
@@ -54,6 +55,15 @@ _SEEN = """*known*: windows with a basket; *named*: those where the rule names t
 *carried*: known ones whose oldest quote was not from that very close, and its greatest age;
 *mark*: the median correlation.
 """
+_PAIRED = """With less without, seeds averaged: below 0 in log-loss, above 0 in accuracy it is
+better. Diebold–Mariano by session, McNemar by resampled sessions, Holm over markets. A market that
+*sees none* cannot gain by the basket: a difference there is between two trainings of the shared
+weights, and says how far such a difference goes without any cause.
+"""
+_WITH = """## With and without it
+
+In the markets that see the basket, mean over them, Diebold–Mariano by session:
+"""
 _TITLES = {
     "listed": "What is listed, from 2005 on: energy is a company, gold a mine",
     "spot": "The things themselves, from the end of 2020 on: contracts on oil and gold",
@@ -84,29 +94,27 @@ def page() -> str:
 
 def _answer(baskets: Mapping[str, Row]) -> str:
     """Say what the paired tests say: with against without."""
-    lines = ["## With and without it", ""]
+    lines = [_WITH]
     for name, own in baskets.items():
-        pooled = _only(own["tests"], market=POOLED)
-        held = [row for row in own["tests"] if row["market"] != POOLED]
+        pooled = own["seeing"][-1]
+        held = own["seeing"][:-1]
         ahead = [row["market"] for row in held if _holds(row, below=True)]
         behind = [row["market"] for row in held if _holds(row, below=False)]
-        runs = sorted({(unit["cut"], unit["seed"]) for unit in own["units"]})
-        cuts, seeds = (sorted({run[place] for run in runs}) for place in (0, 1))
-        lines.append(
-            f"- **{name}** (cut at {', '.join(cuts)}; seeds {', '.join(map(str, seeds))}): "
-            "log-loss "
-            f"{_signed(pooled['loss_difference'], 5)} nats pooled, interval "
+        runs = {(unit["cut"], unit["seed"]) for unit in own["units"]}
+        cuts, seeds = (sorted({str(run[place]) for run in runs}) for place in (0, 1))
+        lines += [
+            f"- **{name}** (cut at {', '.join(cuts)}; seeds {', '.join(seeds)}; "
+            f"{', '.join(row['market'] for row in held)}): log-loss",
+            f"  {_signed(pooled['loss_difference'], 5)} nats, 95 % interval "
             f"{_signed(pooled['loss_low'], 5)} to {_signed(pooled['loss_high'], 5)}, "
-            f"p = {pooled['dm_p']:.2g}; accuracy "
-            f"{_signed(100 * pooled['accuracy_difference'], 2)} points. "
-            f"Ahead (p < .05 after Holm) in {_names(ahead)}, behind in {_names(behind)}."
-        )
+            f"p = {pooled['dm_p']:.2g};",
+            f"  accuracy {_signed(100 * pooled['accuracy_difference'], 2)} points; significantly "
+            f"ahead in {_names(ahead)}, behind in {_names(behind)}.",
+        ]
+    lines += ["", _verdict(baskets), ""]
     costs = next(iter(baskets.values()))["costs"]
     less, more = (costs[model] for model in ("moe_mlp", HEDGED))
     lines += [
-        "",
-        _verdict(baskets),
-        "",
         f"It adds {more['parameters'] - less['parameters']:,} weights to "
         f"{less['parameters']:,}, and a training takes {more['cpu_s'] / less['cpu_s']:.2f} times "
         "the processor's seconds.",
@@ -116,13 +124,15 @@ def _answer(baskets: Mapping[str, Row]) -> str:
 
 
 def _verdict(baskets: Mapping[str, Row]) -> str:
-    pooled = [_only(own["tests"], market=POOLED) for own in baskets.values()]
-    wins = [row for row in pooled if row["dm_p"] < 0.05 and row["loss_difference"] < 0]
-    losses = [row for row in pooled if row["dm_p"] < 0.05 and row["loss_difference"] > 0]
-    if wins and not losses:
-        return "Pooled, the expert helps; it stays off until a second archive says so too."
-    if losses and not wins:
-        return "Pooled, the expert costs: it stays off."
+    pooled = {name: own["seeing"][-1] for name, own in baskets.items()}
+    found = [name for name, row in pooled.items() if row["dm_p"] < _LEVEL]
+    helps = [name for name in found if pooled[name]["loss_difference"] < 0]
+    costs = [name for name in found if name not in helps]
+    if helps:
+        other = f", and costs with {_names(costs)}" if costs else ""
+        return f"The expert helps with {_names(helps)}{other}; off until another archive agrees."
+    if costs:
+        return f"No gain is shown, and with {_names(costs)} the expert costs: it stays off."
     return (
         "No gain is shown: whatever the basket tells of the next daily move is too little to be "
         "seen in these tests. The expert stays off."
@@ -131,8 +141,8 @@ def _verdict(baskets: Mapping[str, Row]) -> str:
 
 def _section(name: str, own: Row) -> list[str]:
     series = ", ".join(f"{role} `{spec}`" for role, spec in own["series"].items())
-    tests = [_test(row) for row in own["tests"]]
-    named = [_test(row) for row in own["named"]]
+    tests = [_test(row, own["markets"]) for row in own["tests"]]
+    named = [_test(row, own["markets"]) for row in own["named"]]
     return [
         f"## {_TITLES.get(name, name)}",
         "",
@@ -153,8 +163,7 @@ def _section(name: str, own: Row) -> list[str]:
             left=2,
         ),
         "",
-        "With less without, seeds averaged: below 0 in log-loss, above 0 in accuracy the expert "
-        "helps. Diebold–Mariano by session, McNemar by resampled sessions.",
+        _PAIRED,
         "",
         table(_TESTED, tests),
         "",
@@ -162,11 +171,11 @@ def _section(name: str, own: Row) -> list[str]:
         "",
         table(_TESTED, named),
         "",
-        "The coming log realised variance:",
+        "The coming log realised variance; QLIKE by row, the difference by session:",
         "",
         table(
             "market | QLIKE without | with | difference | p | Holm",
-            _volatility(own["volatility"], own["volatility_tests"]),
+            _volatility(own["volatility"], own["volatility_tests"], own["markets"]),
         ),
         "",
     ]
@@ -194,9 +203,9 @@ def _score(row: Row, gates: Mapping[str, Row]) -> list[str]:
     ]
 
 
-def _test(row: Row) -> list[str]:
+def _test(row: Row, seeing: Sequence[str]) -> list[str]:
     return [
-        row["market"],
+        _told(row["market"], seeing),
         f"{row['n']:,}",
         _signed(row["loss_difference"], 5),
         f"{_signed(row['loss_low'], 5)} to {_signed(row['loss_high'], 5)}",
@@ -207,7 +216,13 @@ def _test(row: Row) -> list[str]:
     ]
 
 
-def _volatility(scores: Sequence[Row], tests: Sequence[Row]) -> list[list[str]]:
+def _told(market: str, seeing: Sequence[str]) -> str:
+    return market if market in (POOLED, *seeing) else f"{market} (sees none)"
+
+
+def _volatility(
+    scores: Sequence[Row], tests: Sequence[Row], seeing: Sequence[str]
+) -> list[list[str]]:
     rows = []
     for test in (row for row in tests if row["model"] == HEDGED):
         qlike = [
@@ -216,7 +231,7 @@ def _volatility(scores: Sequence[Row], tests: Sequence[Row]) -> list[list[str]]:
         ]
         rows.append(
             [
-                test["market"],
+                _told(test["market"], seeing),
                 *(f"{value:.4f}" for value in qlike),
                 _signed(test["qlike_difference"], 5),
                 _p(test["dm_p"]),
@@ -232,7 +247,7 @@ def _only(rows: Sequence[Row], **keys: str) -> Row:
 
 
 def _holds(row: Row, *, below: bool) -> bool:
-    return bool(row["dm_p_holm"] < 0.05 and (row["loss_difference"] < 0) == below)
+    return bool(row["dm_p_holm"] < _LEVEL and (row["loss_difference"] < 0) == below)
 
 
 def _names(markets: Sequence[str]) -> str:

@@ -195,6 +195,10 @@ def test_the_rule_names_it_where_its_range_holds(data: dict[str, MarketData]) ->
     code = len(EXPERT_IDS)
     assert not (named[:63] == code).any()
     assert (named[80:] == code).all()
+    follower[2, 200:] = np.nan
+    ended = with_hedges(own, basket_beside(own, follower)).panel.rule[:BARS]
+    assert (ended[80:200] == code).all()
+    assert not (ended[200:] == code).any()  # hysteresis would still name it for four bars
     strangers = with_hedges(own, basket_beside(own, walks(8))).panel.rule[:BARS]
     assert (strangers == code).mean() < 0.1
     assert set(strangers) - {code} <= set(own.panel.rule)
