@@ -168,15 +168,18 @@ def utc_timestamps(frame: pd.DataFrame, symbol: str, error: type[DataError]) -> 
             f"2026-11-20T14:30:00Z, got numbers of an unknown unit ({raw.dtype})"
         )
     try:
-        parsed = pd.to_datetime(raw, utc=True, format="ISO8601")
+        parsed = pd.to_datetime(raw, utc=True, format="ISO8601", errors="coerce")
     except (ValueError, TypeError) as cause:
         raise error(f"{symbol or 'frame'}: column 'timestamp': {cause}") from None
     if parsed.isna().any():
         row = int(np.flatnonzero(parsed.isna())[0])
-        raise error(
-            f"{symbol or 'frame'}: column 'timestamp': row {row} (from 0) holds no date: "
-            "remove the row or fill in its date"
+        came = raw.iloc[row]
+        fault: str = (
+            "holds no date: remove the row or fill in its date"
+            if pd.isna(came)
+            else f"expected a date such as 2026-11-20T14:30:00Z (ISO 8601), got {came!r}"
         )
+        raise error(f"{symbol or 'frame'}: column 'timestamp': row {row} (from 0) {fault}")
     return parsed.dt.as_unit("us")
 
 

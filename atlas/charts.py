@@ -111,7 +111,12 @@ def _bars(bars: Floats) -> Floats:
 
 
 def _ends(ends: Longs, n: int) -> Longs:
-    ends = np.ascontiguousarray(ends, dtype=np.int64)
+    ends = np.ascontiguousarray(ends)
+    if ends.ndim != 1 or (ends.size and ends.dtype.kind not in "iu"):
+        raise BarsError(
+            f"charts: expected window ends as whole numbers (B,), got {ends.dtype} {ends.shape}"
+        )
+    ends = ends.astype(np.int64, copy=False)
     if ends.size and (ends.min() < WINDOW - 1 or ends.max() >= n):
         raise BarsError(
             f"charts: expected window ends between {WINDOW - 1} and {n - 1}, "

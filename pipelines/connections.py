@@ -7,6 +7,7 @@ appears in a text that ATLAS makes.
 """
 
 import json
+import math
 import os
 import re
 import sys
@@ -17,6 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from atlas.errors import ConfigError
 
 __all__ = ["Connection", "connection"]
+
+_NUMBERS = ("retry_s", "rate_limit_ms")
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,32 @@ def connection(source: str) -> Connection:
     """
     name = f"AIRFLOW_CONN_ATLAS_{source.upper()}"
     text = os.environ.get(name, "").strip()
-    if text:
+    if not text:
+        return _checked(_from_airflow(f"atlas_{source}") or Connection(), f"atlas_{source}")
+    try:
+        found = _from_json(text) if text.startswith("{") else _from_uri(text)
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{name}: expected a connection as Airflow writes them, such as "
+            "http://key:secret@host:port or JSON with conn_type, host, login, password"
+        ) from None
+    return _checked(found, name)
+
+
+def _checked(found: Connection, name: str) -> Connection:
+    for key in _NUMBERS:
         try:
-            return _from_json(text) if text.startswith("{") else _from_uri(text)
-        except (ValueError, TypeError, AttributeError):
-            raise ConfigError(
-                f"{name}: expected a connection as Airflow writes them, such as "
-                "http://key:secret@host:port or JSON with conn_type, host, login, password"
-            ) from None
-    return _from_airflow(f"atlas_{source}") or Connection()
+            value = float(found.extra.get(key, 1.0))
+        except (ValueError, TypeError):
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{name}: {key} of its extra: expected a number above 0")
+    return found
 
 
 def _from_uri(text: str) -> Connection:
     parts = urlsplit(text)
-    if not parts.scheme:
+    if not parts.scheme or "://" not in text:  # key:secret@host reads as a scheme and a path
         raise ValueError("no scheme")
     base = _base(parts.scheme, parts.hostname, parts.port)
     login, password = (unquote(one) if one else None for one in (parts.username, parts.password))

@@ -71,13 +71,17 @@ def _date(text: str | None) -> pd.Timestamp | None:
         raise ConfigError(f"--from {text!r}: expected a date such as 2026-11-20") from None
 
 
+def _minute(time: str) -> str:
+    return f"{pd.Timestamp(time):%Y-%m-%d %H:%M}"  # UTC; whole even where a terminal is narrow
+
+
 def _show(summary: dict[str, Any], console: Console) -> None:
     asks = summary["asks"]
     table = Table("symbol", "from", "to", "bars expected", "pieces", box=None, pad_edge=False)
     for ask in asks:
         bars = "as in the source" if ask["bars"] < 0 else str(ask["bars"])
-        begin = ask["from"] or "the beginning"
-        table.add_row(ask["symbol"], begin, ask["to"], bars, str(ask["pieces"]))
+        begin = _minute(ask["from"]) if ask["from"] else "the beginning"
+        table.add_row(ask["symbol"], begin, _minute(ask["to"]), bars, str(ask["pieces"]))
     nothing = "" if asks else ": nothing to fetch"
     heading = f"{summary['market']} from {summary['source']}, dry run, nothing is written{nothing}"
     console.print(heading, markup=False, highlight=False, soft_wrap=True)

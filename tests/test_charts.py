@@ -151,6 +151,9 @@ def test_the_buffer_is_written_whole_and_returned() -> None:
         render_series(bars, np.array([200]))
     with pytest.raises(BarsError, match=r"\(5, N\)"):
         render(bars[:4], ends)
+    for odd in (ends + 0.5, ends[None]):
+        with pytest.raises(BarsError, match=r"window ends as whole numbers \(B,\), got"):
+            render(bars, odd)
 
 
 def test_series_match_their_definition() -> None:
