@@ -109,15 +109,8 @@ def validation_losses(paths: Paths, config: ATLASConfig) -> dict[str, float]:
     return losses
 
 
-_TRAINED = {
-    "source",
-    "markets",
-    "moe",
-    "model",
-    "training",
-    "tuning",
-    "pretraining",
-}  # as the train stage's key
+# as the train stage's key
+_TRAINED = {"source", "markets", "moe", "model", "training", "tuning", "pretraining"}
 _KEYED = ("as_of", "source", "data_version", "params", "code", "variant", "weights")
 
 
@@ -126,6 +119,11 @@ def _tags(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp, variant: str) 
     record = paths.data_dvc
     card = _card(paths, variant)
     trained, parent = card["config"], card.get("parent") or {}
+    if lacking := _TRAINED - set(trained):
+        raise ModelError(
+            f"{variant} was trained by an ATLAS that did not know {', '.join(sorted(lacking))}: "
+            f"run `python -m pipelines train --variant {variant}` again"
+        )
     tags = {
         "as_of": str(as_of.date()),
         "source": config.source,

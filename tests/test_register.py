@@ -187,6 +187,18 @@ def test_what_cannot_be_reproduced_says_why(
         client.set_model_version_tag(tracking.MODEL, "1", tag, known)
 
 
+def test_a_candidate_of_older_code_is_refused_by_name(tmp_path: Path, config: ATLASConfig) -> None:
+    """Its card lacks settings that this ATLAS keys a version by: train again."""
+    home = copy_home(tmp_path / "home")
+    for variant in ("moe_rule", "moe_mlp"):
+        card = home.model(variant) / "config.json"
+        content = json.loads(card.read_text())
+        del content["config"]["pretraining"]
+        card.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="did not know pretraining: run `python -m pipelines tr"):
+        register.run(home, config, as_of=AS_OF)
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
