@@ -140,7 +140,11 @@ def watched_figure(days: pd.DataFrame) -> Figure:
         "line": {"color": "role:down", "width": 2},
         "hovertemplate": "%{x}<br>%{y} alarms<extra></extra>",
     }
-    layout = {"xaxis": {"type": "date"}, "yaxis": {"title": "alarms", "rangemode": "tozero"}}
+    most = max(1, math.ceil(days["alarm"].max() / 4))  # alarms are whole
+    layout = {
+        "xaxis": {"type": "category", "nticks": 8},
+        "yaxis": {"title": "alarms", "rangemode": "tozero", "dtick": most},
+    }
     return {"data": [trace], "layout": layout}
 
 

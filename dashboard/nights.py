@@ -91,8 +91,11 @@ def last_night(paths: Paths, config: ATLASConfig) -> Night:
     """
     lines = diary.read(paths)
     if not lines:
-        before = f": that of {paths.night} is older" if paths.night.is_file() else ""
-        raise HomeError(f"No night is in the diary of {paths.home} yet{before}; run make nightly")
+        if paths.night.is_file():
+            what = "Its last night ran before nights kept a diary; the next one stands here"
+        else:
+            what = f"No night has been run in {paths.home} yet"
+        raise HomeError(f"{what}: run make nightly")
     begins = [k for k, line in enumerate(lines) if line.stage == diary.NIGHT]
     as_of = lines[begins[-1] if begins else -1].as_of
     own = [line for line in lines[begins[-1] if begins else 0 :] if line.as_of == as_of]
@@ -152,11 +155,13 @@ def _stage(name: str, tries: Tries, paths: Paths, config: ATLASConfig, *, under_
 
 
 def _wanted(name: str, tries: Tries, config: ATLASConfig) -> set[str]:
-    """Return the parts that a stage has, without markets that were left out before it."""
+    """Return the parts that a stage has to have had, without markets left out before it."""
     if name == "train":
         return set(VARIANTS)
     if name not in BY_MARKET:
         return {""}
+    if any(stage == "train" for stage, _ in tries):
+        return set()  # all markets of that night were through; params.yaml may have others by now
     before = BY_MARKET[: BY_MARKET.index(name)]
     return {
         market

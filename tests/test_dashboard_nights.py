@@ -96,6 +96,8 @@ def test_a_whole_night_is_done(paths: Paths, config: ATLASConfig) -> None:
     assert [stage.state for stage in night.stages] == ["done"] * 7 + ["kept"]
     assert all(stage.begun and stage.begun >= before for stage in night.stages)
     assert night.seconds == pytest.approx(sum(stage.seconds or 0 for stage in night.stages))
+    more = {**config.markets, "new": config.markets["equity_daily"]}
+    assert last_night(paths, config.model_copy(update={"markets": more})).state == "done"
 
 
 def test_a_stage_that_was_tried_again_says_what_was_wrong_before(

@@ -52,6 +52,7 @@ def test_no_route_answers_an_anonymous(
     assert len(routes) > 15
     for path in (*routes, "/nowhere", "/static/plotly.min.js"):
         assert web.get(path).status_code == 401, path
+        assert web.head(path).status_code == 401, path
 
 
 def test_the_tab_leads_to_the_mounted_app(plugin: ModuleType) -> None:
