@@ -58,11 +58,11 @@ _SEEN = """*known*: windows with a basket; *named*: those where the rule names t
 _PAIRED = """With less without, seeds averaged: below 0 in log-loss, above 0 in accuracy it is
 better. Diebold–Mariano by session, McNemar by resampled sessions, Holm over markets. A market that
 *sees none* cannot gain by the basket: a difference there is between two trainings of the shared
-weights, and says how far such a difference goes without any cause.
-"""
+weights, and says how far such a difference goes without any cause."""
 _WITH = """## With and without it
 
-In the markets that see the basket, mean over them, Diebold–Mariano by session:
+In the markets that see the basket, mean over them, Diebold–Mariano by session. The p-values are of
+sessions, not of trainings: with few seeds another training may differ by as much.
 """
 _TITLES = {
     "listed": "What is listed, from 2005 on: energy is a company, gold a mine",
