@@ -1,7 +1,8 @@
 """What a mixture costs over one network: the very weights and the very CNN of the table.
 
 - Both run as ONNX graphs and eagerly, on one thread, interleaved with an identical second CNN: its
-  ratio to the first, `control_over_cnn`, is what the machine alone makes of a ratio.
+  ratio to the first, `control_over_cnn`, is what the machine alone makes of a ratio. Seconds are a
+  processor's.
 - `moe` has the gate inside; `routed` reads the gate's weights from the fingerprint row, where a
   gate can write them once a bar. `discrete` is a peer: whole networks per expert, each of which
   answers the windows whose top two it is in.
@@ -10,11 +11,14 @@
 """
 
 import os
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import safetensors.torch
 import torch
@@ -30,7 +34,7 @@ from atlas.onnx_export import WEIGHTS, export, input_names
 from benchmarks.forms import taken
 from benchmarks.harness import Ratio, Report, Timing, interleave, ratio, timing
 
-__all__ = ["feed", "load_network", "run", "session_of", "windows"]
+__all__ = ["feed", "load_network", "operators", "run", "session_of", "windows"]
 
 BATCHES = (1, 32, 256)
 ROUNDS = 150  # each of `REPEATS` calls, so that a round is long against the clock
@@ -57,7 +61,8 @@ def run(seed: int) -> Report:
         ):
             rounds = ROUNDS if runtime == "onnx" else ROUNDS // EAGER_SHARE
             repeats = REPEATS[rows]
-            seconds = interleave({k: _repeated(w, repeats) for k, w in works.items()}, rounds)
+            repeated = {k: _repeated(w, repeats) for k, w in works.items()}
+            seconds = interleave(repeated, rounds, time.process_time)
             micros = {k: [1e6 * s / repeats for s in v] for k, v in seconds.items()}
             prefix = "" if runtime == "onnx" else "eager_"
             for name, values in micros.items():
@@ -68,7 +73,24 @@ def run(seed: int) -> Report:
                     ratios.append(ratio(label, values, micros["cnn"], target))
             added = np.subtract(micros["moe"], micros["cnn"]).tolist()
             results.append(timing(f"{prefix}moe_added_b{rows}", "us/batch", added))
+    for label, network, routed in (
+        ("cnn", networks["cnn"], False),
+        ("moe", networks["moe_mlp"], False),
+        ("routed", networks["moe_mlp"], True),
+    ):
+        results.append(timing(f"{label}_operators", "operators", [operators(network, routed)]))
     return Report(results, ratios)
+
+
+def operators(network: Network, routed: bool) -> int:
+    """Return how many operators ONNX Runtime starts for a batch, its own foldings done."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # that the folded graph is of this machine is known
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        graph = export(network, windows(2, 0), routed=routed)
+        onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return len(onnx.load(options.optimized_model_filepath).graph.node)
 
 
 def load_network(variant: str) -> Network:
