@@ -5,7 +5,9 @@
 - Of data, each object of DVC's cache and of a remote that is a folder stays if a kept version, the
   home as it is, or a commit of the home's git names it: by data.dvc, dvc.lock, or the listing of a
   folder. Plain `dvc gc` knows commits alone and would take the data of versions. A listing that
-  cannot be read ends the pruning of data before it begins.
+  cannot be read ends the pruning of data before it begins; dvc.lock also names what stages read
+  (code, a market's folder within data/), of which DVC keeps no listing: only what they wrote must
+  have one.
 - A version goes from the registry first, then its files, then data: a kill in between leaves files
   that the next prune takes.
 - Runs stay with their figures, tables and cards: what was decided can still be read.
@@ -19,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from mlflow.entities.model_registry import ModelVersion
 
 from atlas.errors import ConfigError, ModelError
@@ -143,11 +146,11 @@ def _stores(paths: Paths) -> Iterator[Path]:
 
 def _named(paths: Paths, staying: list[ModelVersion], stores: list[Path]) -> set[str]:
     """Return the objects that must stay, as md5 with `.dir` for listings."""
+    lock = _text(paths.home / "dvc.lock")
     texts = [str(version.tags.get("data_dvc", "")) for version in staying]
-    for path in (paths.data_dvc, paths.home / "dvc.lock"):
-        texts += [path.read_text(encoding="utf-8")] if path.is_file() else []
-    must = {name for text in texts for name in _NAMED.findall(text)}
-    may = {name for text in _committed(paths) for name in _NAMED.findall(text)}
+    texts.append(_text(paths.data_dvc))
+    must = {name for text in texts for name in _NAMED.findall(text)} | _written(lock)
+    may = {name for text in (lock, *_committed(paths)) for name in _NAMED.findall(text)}
     named = must | may
     for name in [name for name in named if name.endswith(".dir")]:
         listing = _listing(name, stores)
@@ -158,6 +161,16 @@ def _named(paths: Paths, staying: list[ModelVersion], stores: list[Path]) -> set
             )
         named |= {str(entry["md5"]) for entry in listing or []}
     return named
+
+
+def _written(lock: str) -> set[str]:
+    """Return what the stages of a dvc.lock wrote."""
+    stages = (yaml.safe_load(lock) or {}).get("stages") or {}
+    return {str(out["md5"]) for stage in stages.values() for out in stage.get("outs", ())}
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _committed(paths: Paths) -> Iterator[str]:

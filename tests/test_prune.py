@@ -85,6 +85,29 @@ def test_data_go_that_only_freed_versions_stood_on(paths: Paths) -> None:
     assert len(prune.plan(paths, 1).objects) == 2 * len(gone)
 
 
+def test_what_a_night_s_stages_read_needs_no_listing(paths: Paths) -> None:
+    """A night's dvc.lock names code and folders within data/, which DVC hashes and never keeps.
+
+    What the stages wrote stays, and what they read is no reason to free nothing.
+    """
+    before, made = prune.plan(paths, 1), put(paths, b"fingerprints")
+    lock = paths.home / "dvc.lock"
+    lock.write_text(
+        "schema: '2.0'\nstages:\n  fingerprint@equity_daily:\n    cmd: python\n    deps:\n"
+        f"    - path: pipelines\n      hash: md5\n      md5: {'0' * 32}.dir\n    outs:\n"
+        f"    - path: artifacts/fingerprints\n      hash: md5\n      md5: {made}\n"
+    )
+    try:
+        found = prune.plan(paths, 1)
+    finally:
+        lock.unlink()
+    assert found == before
+    freed = [path for path in prune.plan(paths, 1).objects if path not in before.objects]
+    assert {path.parent.name + path.name for path in freed} == {made}  # no stage is left to need it
+    for path in freed:
+        path.unlink()
+
+
 def test_an_unreadable_listing_frees_nothing(paths: Paths) -> None:
     """Without the listing of a kept version's data nobody knows what it needs: an error."""
     name = paths.data_dvc.read_text().split("md5: ")[1].split()[0]
