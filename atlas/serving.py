@@ -3,8 +3,9 @@
 - Inputs come from the functions that training used (`atlas.tails`, `atlas.inputs`), so that a
   served probability is the one of the evaluation. Every row looks back a bounded number of bars:
   the last 320 of a symbol, and for vol30 the 30 sessions before, as bars or as their sums.
-- An unknown market, too few bars, a bad bar in the window, prices that never moved in it, more than
-  five sessions missing from it, no session for vol30: such a row is not answered. `abstain` is set
+- An unknown market, too few bars, a bad bar in the window, bars that come closer than the market's,
+  prices that never moved, more than five missing sessions, no session for vol30: such a row is not
+  answered. `abstain` is set
   and `reason` says why; a guess that looks like a prediction is worse than none. Where vol30 is
   known from fewer than 30 sessions, hurst from too few bars, or a few sessions are missing, the
   row is answered and `reason` says so.
@@ -42,6 +43,7 @@ FEW_MISSING = 5  # sessions; with more, 64 bars are no window
 SHORT_VOL30 = f"vol30 is known from fewer than {VOL_SESSIONS} sessions: {_MORE}"
 
 UNLIKE = "the fingerprint is unlike the training set"
+CLOSE = f"the last {WINDOW} bars come closer than this market's: they are of another timeframe"
 _GAP = f"the last {WINDOW} bars lack more than {FEW_MISSING} sessions: they are no window"
 _LACKS = f"the last {WINDOW} bars lack a session"
 _SECOND = 1_000_000  # microseconds
@@ -208,6 +210,7 @@ def _full(
     silenced = {  # the first that holds is the reason
         BAD_BAR: broken,
         NO_VOL30: unknown,
+        CLOSE: _come_closer(panel, settings, ends),
         FLAT: _is_flat(panel)[ends],
         _GAP: missing > FEW_MISSING,
     }
@@ -246,6 +249,15 @@ def _any_of_last(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
     """Say for each place whether one of the last `count` flags is set, (N,)."""
     total = np.cumsum(np.concatenate([np.zeros(count, np.int64), flags]))
     return np.asarray(total[count:] > total[:-count])
+
+
+def _come_closer(panel: Panel, settings: MarketConfig, ends: Positions) -> NDArray[np.bool_]:
+    """Say whether the windows that end at `ends` span less time than their bars take, (B,).
+
+    A tenth is forgiven: hours change with the season, and snapshots are taken when they are.
+    """
+    least = 0.9 * (WINDOW - 1) * Timeframe.parse(settings.timeframe).seconds * _SECOND
+    return np.asarray(panel.timestamp[ends] - panel.timestamp[ends - (WINDOW - 1)] < least)
 
 
 def _missing_sessions(panel: Panel, settings: MarketConfig, ends: Positions) -> Positions:

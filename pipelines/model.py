@@ -18,7 +18,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 import atlas
 from atlas.config import ATLASConfig
-from atlas.errors import ModelError
+from atlas.errors import DataError, ModelError
 from atlas.graphs import Graphs
 from atlas.serving import Served, forecast
 
@@ -117,7 +117,10 @@ def _version(folder: Path, weights: str) -> str:
 def _time(text: str | None) -> pd.Timestamp | None:
     if not text:
         return None
-    time = pd.Timestamp(text)
+    try:
+        time = pd.Timestamp(text)
+    except ValueError as error:
+        raise DataError(f"expected an ISO time such as 2026-11-20T14:30Z, got {text!r}") from error
     return time.tz_localize("UTC") if time.tz is None else time.tz_convert("UTC")
 
 

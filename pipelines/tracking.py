@@ -132,10 +132,15 @@ def resolve(paths: Paths, which: str = CHAMPION) -> ModelVersion:
         except MlflowException:
             raise ModelError(f"{MODEL} has no version {which} in this home") from None
     version = _holder(client, which)
+    if version is None and which == CHAMPION:
+        raise ModelError(
+            f"no champion yet: no version of {MODEL} in this home has been promoted; run a night "
+            "(`make nightly`), whose report says why a candidate is or is not promoted"
+        )
     if version is None:
         raise ModelError(
-            f"no {which} yet: no version of {MODEL} in this home has been promoted; run a night "
-            "(`make nightly`), whose report says why a candidate is or is not promoted"
+            f"{which}: expected a version's number or an alias ({CHAMPION}, {CHALLENGER}, "
+            f"{PREVIOUS}); no version of {MODEL} holds this one now"
         )
     return version
 

@@ -242,6 +242,27 @@ def test_missing_days_are_noticed(model: Any, bars: pd.DataFrame) -> None:
     assert np.isnan(gap["probability"])
 
 
+def test_minutes_are_not_taken_for_days(model: Any, bars: pd.DataFrame) -> None:
+    """Bars of a shorter timeframe abstain, whatever else they lack; hours that change do not."""
+    one = bars[bars["symbol"] == bars["symbol"].iloc[0]].tail(320)
+    last = one["timestamp"].iloc[-1]
+    minutes = one.assign(timestamp=pd.date_range(end=last, periods=len(one), freq="min"))
+    shifted = one.assign(
+        symbol="S",
+        timestamp=[time + pd.Timedelta(hours=i // 160) for i, time in enumerate(one["timestamp"])],
+    )
+    answers = model.predict(pd.concat([minutes, shifted]))
+    assert answers["abstain"].tolist() == [True, False]
+    assert "another timeframe" in answers["reason"].iloc[0]
+
+
+@pytest.mark.parametrize("name", ["since", "now"])
+def test_a_time_that_cannot_be_read_is_named(model: Any, bars: pd.DataFrame, name: str) -> None:
+    """A parameter that is no time is told of with what was expected."""
+    with pytest.raises(Exception, match=r"expected an ISO time such as .*, got 'soon'"):
+        model.predict(bars, params={name: "soon"})
+
+
 def test_prices_that_never_moved_are_not_answered(model: Any, bars: pd.DataFrame) -> None:
     """A window of one price has no chart; one bar that moved makes it one."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]].drop(columns="adj_close", errors="ignore")

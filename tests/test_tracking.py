@@ -48,6 +48,8 @@ def test_a_fresh_registry_has_no_champion_and_says_so(tmp_path: Path) -> None:
         tracking.resolve(fresh)
     with pytest.raises(ModelError, match="no version 7"):
         tracking.resolve(fresh, "7")
+    with pytest.raises(ModelError, match="champoin: expected a version's number or an alias"):
+        tracking.resolve(fresh, "champoin")
 
 
 def test_a_run_carries_its_tags_and_nothing_of_the_machine(paths: Paths) -> None:
