@@ -6,12 +6,15 @@
   the mixture of experts laid flat, finite and standardized (`SklearnYardstick`); or
 - a `Yardstick`, `fit(data)` and `predict(market, ends)`: it gets the markets themselves.
 
-Either sees train rows, and validation rows if it likes; test rows are only ever asked about.
+Either sees train rows, and validation rows if it likes; test rows are only ever asked about. What
+it answers is checked: a number that is no probability never reaches the table.
 """
 
 import copy
+import hashlib
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -22,7 +25,13 @@ from atlas.errors import ConfigError, ModelError
 from atlas.flat import Preparation, by_modality, flat, flat_rows
 from atlas.windows import MarketData
 
-__all__ = ["OwnModel", "SklearnYardstick", "load_yardstick"]
+__all__ = [
+    "OwnModel",
+    "SklearnYardstick",
+    "load_yardstick",
+    "load_yardsticks",
+    "sources_digest",
+]
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
@@ -86,6 +95,67 @@ class SklearnYardstick:
         return found[:, 1]
 
 
+class _Checked:
+    """A user's yardstick, whose answers are looked at before they are scored."""
+
+    def __init__(self, model: Yardstick) -> None:
+        self._model = model
+
+    def fit(self, data: Mapping[str, MarketData]) -> Self:
+        self._model.fit(data)
+        return self
+
+    def predict(self, market: str, ends: Positions) -> Floats:
+        found = np.asarray(self._model.predict(market, ends), np.float64)
+        if found.shape != (len(ends),) or not ((found >= 0) & (found <= 1)).all():
+            raise ModelError(
+                f"{market}: expected predict to return ({len(ends)},) probabilities of up; got "
+                f"{found.shape} of {type(self._model).__name__}, from {found.min(initial=1):.3g} "
+                f"to {found.max(initial=0):.3g}"
+            )
+        return found
+
+
+def load_yardsticks(specs: Sequence[str], taken: Collection[str]) -> dict[str, Yardstick]:
+    """Import all that a user names; return them by the names that they have in the table.
+
+    Args:
+        specs: as `load_yardstick` takes them.
+        taken: names of the table's other models.
+
+    Raises:
+        ConfigError: as `load_yardstick`, or a name is taken: one model would hide the other.
+    """
+    found: dict[str, Yardstick] = {}
+    for spec in specs:
+        name, model = load_yardstick(spec)
+        if name in taken or name in found:
+            raise ConfigError(
+                f"benchmark.models {spec!r}: expected a factory whose name is free in the table; "
+                f"{name!r} is another model's: rename the function"
+            )
+        found[name] = model
+    return found
+
+
+def sources_digest(specs: Sequence[str]) -> str:
+    """Return a digest over the sources of the modules that a user names.
+
+    What a module imports itself is not looked at.
+
+    Raises:
+        ConfigError: as `load_yardstick`.
+    """
+    total = hashlib.sha256()
+    for spec in specs:
+        load_yardstick(spec)
+        module = spec.partition(":")[0]
+        loader = getattr(sys.modules[module].__spec__, "loader", None)
+        source = loader.get_source(module) if hasattr(loader, "get_source") else None
+        total.update(spec.encode() + (source or "").encode())
+    return total.hexdigest()
+
+
 def load_yardstick(spec: str) -> OwnModel:
     """Import what a user names and make it a yardstick.
 
@@ -104,24 +174,26 @@ def load_yardstick(spec: str) -> OwnModel:
     """
     module, _, name = spec.partition(":")
     if not module or not name.isidentifier():
-        raise ConfigError(f"--model {spec!r}: expected module:factory, such as my_model:build")
+        raise ConfigError(
+            f"benchmark.models {spec!r}: expected module:factory, such as my_model:build"
+        )
     try:
         factory = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"--model {spec!r}: expected a module that can be imported; {error}: run in its "
-            "folder, or put the folder on PYTHONPATH"
+            f"benchmark.models {spec!r}: expected a module that can be imported; {error}: run "
+            "in its folder, or put the folder on PYTHONPATH"
         ) from None
     except AttributeError:
-        raise ConfigError(f"--model {spec!r}: {module} has no {name}") from None
+        raise ConfigError(f"benchmark.models {spec!r}: {module} has no {name}") from None
     made = factory() if callable(factory) else factory
     if callable(getattr(made, "fit", None)) and callable(getattr(made, "predict_proba", None)):
         return OwnModel(name, SklearnYardstick(made))
     of_sklearn = hasattr(made, "get_params")  # its predict takes rows, a Yardstick's a market
     is_yardstick = callable(getattr(made, "fit", None)) and callable(getattr(made, "predict", None))
     if is_yardstick and not of_sklearn:
-        return OwnModel(name, made)
+        return OwnModel(name, _Checked(made))
     raise ConfigError(
-        f"--model {spec!r}: expected something with fit and predict_proba (or fit and predict of "
-        f"a Yardstick); got {type(made).__name__}"
+        f"benchmark.models {spec!r}: expected something with fit and predict_proba (or fit "
+        f"and predict of a Yardstick); got {type(made).__name__}"
     )

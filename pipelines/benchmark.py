@@ -18,7 +18,7 @@ from atlas.benchmark import MODELS, TableSettings, assemble, check_same_rows, me
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
 from atlas.evaluation import block_length
-from atlas.own_model import load_yardstick
+from atlas.own_model import load_yardsticks, sources_digest
 from atlas.significance import hac_lag
 from atlas.windows import MarketData, Panel
 from pipelines import ledger
@@ -61,6 +61,8 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
         "config": config.model_dump(mode="json"),
         "read": {str(path.relative_to(paths.home)): digest(path) for path in _there(read)},
     }
+    if config.benchmark.models:
+        key["own"] = sources_digest(config.benchmark.models)
     outputs = [paths.benchmark / name for name in _OUTPUTS]
     return once(
         paths, "benchmark", key, lambda: outputs, lambda: _work(paths, config, as_of, files)
@@ -101,8 +103,7 @@ def _work(
         "reversal": ReversalRule(),
         "lightgbm": LightGBM(settings),
     }
-    named = [load_yardstick(spec) for spec in config.benchmark.models]
-    yardsticks |= {one.name: one.model for one in named}
+    yardsticks |= load_yardsticks(config.benchmark.models, taken=MODELS)
     frames = {}
     for name, model in yardsticks.items():
         frames[name] = score_yardstick(model, data)

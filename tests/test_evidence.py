@@ -58,10 +58,11 @@ def test_all_models_and_seeds_are_units() -> None:
 
 
 def test_a_unit_is_done_until_its_parameters_or_files_change(home: Paths) -> None:
-    """More seeds leave it done; other windows, another budget or a lost file do not."""
+    """More seeds and a rival more leave it done; other windows or a lost file do not."""
     unit = next(u for u in plan.units(_config()) if u.model == "moe_mlp")
     assert plan.is_done(home, _config(), unit)
     assert plan.is_done(home, _config(seeds=[1, 2, 3]), unit)
+    assert plan.is_done(home, _config(models=["sklearn.naive_bayes:GaussianNB"]), unit)
     assert not plan.is_done(home, _config(test_windows=301), unit)
     path = plan.root(home) / unit.name / "moe_mlp.parquet"
     kept = path.read_bytes()

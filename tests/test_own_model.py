@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import SGDClassifier
 
+from atlas.benchmark import MODELS
 from atlas.errors import ConfigError, DataError, ModelError
 from atlas.metrics import directional_accuracy
-from atlas.own_model import SklearnYardstick, load_yardstick
+from atlas.own_model import (
+    SklearnYardstick,
+    load_yardstick,
+    load_yardsticks,
+    sources_digest,
+)
 from atlas.windows import MarketData
 from pipelines.benchmark import score_yardstick
 from tests.toys import toy_data
@@ -78,6 +84,44 @@ def test_a_name_that_leads_nowhere_is_refused(folder: Path, spec: str, said: str
     (folder / "my_model.py").write_text("def nothing():\n    return 3\n")
     with pytest.raises(ConfigError, match=said):
         load_yardstick(spec)
+
+
+@pytest.mark.parametrize("said", ["np.full(len(ends), 1.7)", "np.full(len(ends), np.nan)", "[0.5]"])
+def test_a_yardstick_that_says_no_probability_is_refused(
+    folder: Path, data: dict[str, MarketData], said: str
+) -> None:
+    """Such answers would be clipped or lost on their way to the table."""
+    (folder / "my_model.py").write_text(
+        "import numpy as np\n"
+        "class Odd:\n"
+        "    def fit(self, data):\n"
+        "        return self\n"
+        "    def predict(self, market, ends):\n"
+        f"        return {said}\n"
+    )
+    with pytest.raises(ModelError, match=r"expected predict to return .* of Odd"):
+        score_yardstick(load_yardstick("my_model:Odd").model, data)
+
+
+def test_a_name_that_is_taken_is_refused(folder: Path) -> None:
+    """Two models of one name, or one named as a rival, would hide each other in the table."""
+    build = "from sklearn.naive_bayes import GaussianNB\n\ndef {}():\n    return GaussianNB()\n"
+    (folder / "my_model.py").write_text(build.format("build") + build.format("cnn"))
+    assert list(load_yardsticks(["my_model:build"], taken=MODELS)) == ["build"]
+    with pytest.raises(ConfigError, match=r"'my_model:cnn'.*'cnn' is another model's: rename"):
+        load_yardsticks(["my_model:build", "my_model:cnn"], taken=MODELS)
+    with pytest.raises(ConfigError, match="'build' is another model's"):
+        load_yardsticks(["my_model:build", "my_model:build"], taken=MODELS)
+
+
+def test_another_text_of_the_module_is_another_model(folder: Path) -> None:
+    """The digest follows the file, so that a stage does not skip a model that was edited."""
+    file = folder / "my_model.py"
+    file.write_text("from sklearn.naive_bayes import GaussianNB as build\n")
+    first = sources_digest(["my_model:build"])
+    assert sources_digest(["my_model:build"]) == first
+    file.write_text("from sklearn.naive_bayes import BernoulliNB as build\n")
+    assert sources_digest(["my_model:build"]) != first
 
 
 def test_what_is_no_probability_is_refused(data: dict[str, MarketData]) -> None:

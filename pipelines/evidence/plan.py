@@ -18,6 +18,7 @@ from typing import Any
 
 from atlas.basket_config import HEDGED
 from atlas.config import ATLASConfig
+from atlas.own_model import sources_digest
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
 
@@ -134,8 +135,12 @@ def key_of(paths: Paths, config: ATLASConfig, unit: Unit) -> str:
     own = {"basket"} if unit.model == HEDGED else set()
     used = config.model_dump(mode="json", include=USED | own)
     used["benchmark"].pop("seeds")  # one seed more leaves the others as they are
+    named = config.benchmark.models if unit.model == YARDSTICKS else ()
+    used["benchmark"]["models"] = list(named)  # and so does a model of one's own, beside its rivals
     read = {} if unit.cut == SIMULATED else _read(paths, config)
     key = {"unit": unit.name, "params": used, "read": read, "code": _library()}
+    if named:
+        key["own"] = sources_digest(named)
     text = json.dumps(key, sort_keys=True)  # a child reads its params in another order
     return hashlib.sha256(text.encode()).hexdigest()
 

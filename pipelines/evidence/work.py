@@ -25,8 +25,9 @@ from atlas.ensemble import joined, member_seed
 from atlas.hedge import build_network
 from atlas.linear import Logistic
 from atlas.moe import Network
-from atlas.own_model import load_yardstick
+from atlas.own_model import load_yardsticks
 from atlas.prediction import predict
+from atlas.scorecard import CEILINGS
 from atlas.training import train
 from atlas.volatility import (
     Garch,
@@ -102,8 +103,8 @@ def _yardsticks(
         "logistic": Logistic(),
         "lightgbm": LightGBM(settings),
     }
-    named = [load_yardstick(spec) for spec in config.benchmark.models]
-    models |= {one.name: one.model for one in named}
+    taken = {*models, *plan.NETWORKS, *CEILINGS, HEDGED}
+    models |= load_yardsticks(config.benchmark.models, taken)
     files = []
     for name, model in models.items():
         model.fit(data)
