@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from importlib.abc import InspectLoader
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -151,7 +152,7 @@ def sources_digest(specs: Sequence[str]) -> str:
         load_yardstick(spec)
         module = spec.partition(":")[0]
         loader = getattr(sys.modules[module].__spec__, "loader", None)
-        source = loader.get_source(module) if hasattr(loader, "get_source") else None
+        source = loader.get_source(module) if isinstance(loader, InspectLoader) else None
         total.update(spec.encode() + (source or "").encode())
     return total.hexdigest()
 
