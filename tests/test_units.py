@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 
 from atlas.errors import DataError
-from benchmarks import balance, condconv, cross_asset_page, units
+from benchmarks import balance, condconv, cross_asset_page, pretraining_page, units
 
 PROJECT = Path(__file__).parent.parent
-PAGES = {"balance": balance, "condconv": condconv, "cross-asset": cross_asset_page}
+PAGES = {
+    "balance": balance,
+    "condconv": condconv,
+    "pretraining": pretraining_page,
+    "cross-asset": cross_asset_page,
+}
 MEASURED = [name for name in PAGES if units.Results(name).read()]
 SCORE = {"lift": 0.8, "gain": 0.6, "dead": 1, "largest": 0.5, "load": [0.2] * 6}
 
