@@ -255,9 +255,8 @@ class _Run:
             sums += self._update()
             self.step += 1
         found = self.judged().values()
-        held = [
-            float(np.mean([one[name] for one in found if name in one])) for name in ("both", *ASKED)
-        ]
+        shares = [[one[name] for one in found if name in one] for name in ("both", *ASKED)]
+        held = [float(np.mean(own or [1.0])) for own in shares]  # asked by nobody: no better
         learned = float(sums[0] / sums[1])
         self.history.append(Epoch(len(self.history) + 1, self.step, learned, *held))
 
