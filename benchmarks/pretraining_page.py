@@ -28,17 +28,14 @@ help? Written by `{command}` from
 - **With and without**: the MLP mixture, same seed, same draws, same budget ({windows:,} windows);
   only the first weights of stem and kernels differ. The time of pre-training comes on top.
 """
-_SIMULATED = """## Simulated markets
-
-Drawn for each seed, {drawn:,} training and {tested:,} test windows a market, scored against the
-known probabilities: lift and gain, of Bayes, ± a standard error over paths. The difference is of
+_TITLES = {"simulated": "## Simulated markets\n", "files": "## Real markets\n"}
+_SIMULATED = """Drawn for each seed, {drawn:,} training and {tested:,} test windows a market,
+scored against the known probabilities: lift and gain, of Bayes, ± a standard error over paths. The difference is of
 gain, with its 95 % interval over the same paths; p is of the expected log-loss (Diebold–Mariano
 over paths), Holm over markets. That another seed of the same arm differs too is not in it.
 """
-_REAL = """## Real markets
-
-An archive's own night: the newest sessions are tested (`cut` of params.yaml). Log-loss of the
-direction in nats and QLIKE of the log realised variance, means over seeds; differences with 95 %
+_REAL = """An archive's own night: the newest sessions are tested (`cut` of params.yaml).
+Log-loss of the direction in nats and QLIKE of the log realised variance, means over seeds; differences with 95 %
 intervals by Diebold–Mariano on session means, Holm over markets. Below 0 the pre-trained network
 loses less.
 """
@@ -67,14 +64,13 @@ def page() -> str:
     )
     parts = [head]
     for source in ("simulated", "files"):
-        count = _seeds(units, source)
-        if count == 0:
+        if f"{source} kernels 1" not in units:
             continue
-        text = _SIMULATED if source == "simulated" else _REAL
-        rows = units[f"{source} compared {count}"]["rows"]
-        laid = _simulated(rows) if source == "simulated" else _real(rows)
-        parts += [text.format(**settings), laid, "", _time(units, source, count), ""]
-        parts += [*_learned(units, source, count), ""]
+        count = _seeds(units, source)
+        parts.append(_TITLES[source])
+        if count:
+            parts += [*_compared(units, source, count, settings), ""]
+        parts += [*_learned(units, source, max(count, 1)), ""]
     parts += _tried(units, settings)
     missing = [name for name in ("simulated", "files") if _seeds(units, name) < 3]
     if missing:
@@ -84,6 +80,15 @@ def page() -> str:
             "",
         ]
     return "\n".join(parts)
+
+
+def _compared(
+    units: Mapping[str, Any], source: str, count: int, settings: Mapping[str, Any]
+) -> list[str]:
+    text = _SIMULATED if source == "simulated" else _REAL
+    rows = units[f"{source} compared {count}"]["rows"]
+    laid = _simulated(rows) if source == "simulated" else _real(rows)
+    return [text.format(**settings), laid, "", _time(units, source, count)]
 
 
 def _seeds(units: Mapping[str, Any], source: str) -> int:
