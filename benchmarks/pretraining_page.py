@@ -30,14 +30,15 @@ help? Written by `{command}` from
 """
 _TITLES = {"simulated": "## Simulated markets\n", "files": "## Real markets\n"}
 _SIMULATED = """Drawn for each seed, {drawn:,} training and {tested:,} test windows a market,
-scored against the known probabilities: lift and gain, of Bayes, ± a standard error over paths. The difference is of
-gain, with its 95 % interval over the same paths; p is of the expected log-loss (Diebold–Mariano
-over paths), Holm over markets. That another seed of the same arm differs too is not in it.
+scored against the known probabilities: lift and gain, of Bayes, ± a standard error over paths. The
+difference is of gain, with its 95 % interval over the same paths; p is of the expected log-loss
+(Diebold–Mariano over paths), Holm over markets. That another seed of the same arm differs too is
+not in it.
 """
-_REAL = """An archive's own night: the newest sessions are tested (`cut` of params.yaml).
-Log-loss of the direction in nats and QLIKE of the log realised variance, means over seeds; differences with 95 %
-intervals by Diebold–Mariano on session means, Holm over markets. Below 0 the pre-trained network
-loses less.
+_REAL = """An archive's own night: the newest sessions are tested (`cut` of params.yaml). Log-loss of
+the direction in nats and QLIKE of the log realised variance, means over seeds; differences with
+95 % intervals by Diebold–Mariano on session means, Holm over markets. Below 0 the pre-trained
+network loses less.
 """
 _TRIED = """## Blocks that were tried
 
