@@ -18,7 +18,7 @@ import pandas as pd
 import typer
 
 from atlas.config import ATLASConfig
-from benchmarks.kills import run_killed
+from benchmarks.kills import keep, run_killed
 from pipelines import ingest
 from pipelines.files import digest, read_json, write_json
 from pipelines.paths import PROJECT, Paths
@@ -90,6 +90,9 @@ def main(
     work: Annotated[Path, typer.Option(help="where homes and the record lie")] = (
         PROJECT / "var" / "ingest_kills"
     ),
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="write the document here")
+    ] = None,
 ) -> None:
     """Kill, rerun and compare; print how many ended in the very same bytes."""
     record = work / "kills.json"
@@ -111,6 +114,7 @@ def main(
         f"{sum(one['same'] for one in done)} of {len(done)} byte-identical; "
         f"{partial} were killed with some of the files there"
     )
+    keep(json_path, "ingest_kills", SEED, done, "same")
 
 
 if __name__ == "__main__":

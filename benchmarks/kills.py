@@ -1,11 +1,15 @@
 """Run work in a child process that may be killed in the middle of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
 
-__all__ = ["run_killed"]
+from benchmarks.harness import metadata
+from pipelines.files import write_json
+
+__all__ = ["keep", "run_killed"]
 
 
 def run_killed(
@@ -36,3 +40,22 @@ def run_killed(
     child.join()
     assert after_s is not None or child.exitcode == 0
     return time.perf_counter() - start
+
+
+def keep(
+    path: Path | None, name: str, seed: int, done: Sequence[Mapping[str, Any]], good: str
+) -> None:
+    """Write a document of kills, if a path was asked for.
+
+    Args:
+        path: of the document, or None.
+        name: of the benchmark.
+        seed: of the first kill's instant.
+        done: what was found after each kill.
+        good: names the entry that says whether a kill ended well.
+    """
+    if path is None:
+        return
+    counts = {"kills": len(done), "ended_well": sum(bool(one[good]) for one in done)}
+    facts = metadata(name, seed) | {"command": f"python -m benchmarks.{name}"}
+    write_json(path, {"metadata": facts, **counts, "cases": list(done)})

@@ -22,7 +22,7 @@ import pandas as pd
 import typer
 
 from atlas.config import ATLASConfig
-from benchmarks.kills import run_killed
+from benchmarks.kills import keep, run_killed
 from pipelines import challenge, register, tracking
 from pipelines.files import read_json, write_json
 from pipelines.night import read_config
@@ -113,6 +113,9 @@ def main(
     work: Annotated[Path, typer.Option(help="where the home and the record lie")] = (
         PROJECT / "var" / "registry_kills"
     ),
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="write the document here")
+    ] = None,
 ) -> None:
     """Kill, look, load, run again; print how many were sound."""
     config = read_config(params)
@@ -130,6 +133,7 @@ def main(
         f"{sum(one['sound'] for one in done)} of {len(done)} left the old or the new champion, "
         f"whole and loadable; {sum(one['held'] == one['new'] for one in done)} the new one"
     )
+    keep(json_path, "registry_kills", SEED, done, "sound")
 
 
 if __name__ == "__main__":
