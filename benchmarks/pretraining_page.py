@@ -77,6 +77,7 @@ def page() -> str:
     missing = [name for name in ("simulated", "files") if _seeds(units, name) < 3]
     if missing:
         lines = [f"{name}, {_seeds(units, name)} of 3 seeds" for name in missing]
+        lines += [] if any(key.startswith("tried ") for key in units) else ["other blocks"]
         parts += [
             f"Not measured in full yet: {'; '.join(lines)}. The command goes on from here.",
             "",
@@ -108,7 +109,7 @@ def _verdict(units: Mapping[str, Any]) -> str:
             ("qlike_difference", "qlike_p", "QLIKE of the real ones", -1),
         ),
     }
-    helps, sure = False, []
+    ahead, behind, sure = [], [], []
     for source, figures in names.items():
         count = _seeds(units, source)
         if not count:
@@ -117,7 +118,8 @@ def _verdict(units: Mapping[str, Any]) -> str:
         assert row["market"] == POOLED
         for key, p, words, better in figures:
             value, low, high = row[key]
-            helps |= row[p] < _SURE and better * value > 0
+            if row[p] < _SURE:
+                (ahead if better * value > 0 else behind).append(words)
             seeds = f"{count} seed{'s' * (count > 1)}"
             interval = f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
             said.append(f"{words} {interval}, p {row[p]:.2g} ({seeds})")
@@ -126,7 +128,8 @@ def _verdict(units: Mapping[str, Any]) -> str:
                 for one in markets
                 if one[p.replace("p", "holm")] < _SURE
             ]
-    answer = "It helps in the mean" if helps else "No gain in the mean is proven"
+    answer = f"Proven better: {', '.join(ahead)}" if ahead else "No gain in the mean is proven"
+    answer += f"; proven worse: {', '.join(behind)}" if behind else ""
     alone = f"Markets that differ with Holm's p below .05: {', '.join(sure) or 'none'}."
     lines = [f"**{answer}.** With less without, means over markets:", ""]
     lines += [f"- {one}" for one in said]
