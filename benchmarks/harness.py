@@ -88,10 +88,11 @@ def metadata(name: str, seed: int) -> dict[str, Any]:
         check=False,
     ).stdout.strip()
     packages = ("numpy", "numba", "pandas")
+    given = sys.argv[1:] if name in sys.argv[1:2] else [name, *sys.argv[1:]]
     return {
         "benchmark": name,
         "commit": commit,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks", *given]),
         "seed": seed,
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},
         "processor": platform.processor() or platform.machine(),
