@@ -14,7 +14,7 @@ _HEAD = """# Pre-trained kernels
 
 The seed's open question: does self-supervised pre-training of the kernels on unlabelled charts
 help? Written by `{command}` from
-`benchmarks/results/pretraining.json` (commit `{commit}`, one thread); nobody typed a figure here.
+`benchmarks/results/pretraining.json` ({commit}, one thread); nobody typed a figure here.
 
 {verdict}
 
@@ -57,7 +57,7 @@ def page() -> str:
     hidden, latest = settings["block"]
     head = _HEAD.format(
         command=facts["command"],
-        commit=facts["commit"][:10],
+        commit=_commit(facts),
         verdict=_verdict(units),
         hidden=hidden,
         latest=latest,
@@ -83,6 +83,13 @@ def page() -> str:
             "",
         ]
     return "\n".join(parts)
+
+
+def _commit(facts: Mapping[str, Any]) -> str:
+    """Name the commit that was measured, and the one of the same code where it was rebased."""
+    landed = facts.get("landed_as")
+    also = f", landed as `{landed[:10]}`" if landed else ""
+    return f"commit `{facts['commit'][:10]}`{also}"
 
 
 def _compared(
