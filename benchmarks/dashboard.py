@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,18 +111,24 @@ def _seconds_of(page: Any) -> dict[str, float]:
     """Scroll to every figure, wait until it is alive, and return the seconds of all of it."""
     for box in page.query_selector_all(".plot"):
         box.scroll_into_view_if_needed()
-    deadline = time.monotonic() + PATIENCE_S
-    while page.query_selector(UNFINISHED):
-        assert time.monotonic() < deadline, "a figure is not drawn"
-        page.wait_for_timeout(50)
+    _wait(page, lambda: not page.query_selector(UNFINISHED), "a figure is not drawn")
     page.wait_for_load_state("load")
     boxes = page.query_selector_all(".plot[data-ms]")
     times = {name: [_of(box, name) for box in boxes] for name in ("ms", "seen", "drawn")}
-    found = {"page": float(page.wait_for_function(PAINTED).json_value()) / 1e3}
+    _wait(page, lambda: page.evaluate(PAINTED) is not None, "the page is not painted")
+    found = {"page": float(page.evaluate(PAINTED)) / 1e3}
     if boxes:
         found |= {"seen": max(times["seen"]), "alive": max(times["drawn"])}
     names = [str(box.get_attribute("data-src")).split("?")[0] for box in boxes]
     return found | {f"figure {n}": s for n, s in zip(names, times["ms"], strict=True)}
+
+
+def _wait(page: Any, is_so: Callable[[], bool], fault: str) -> None:
+    """Look again until it is so; `wait_for_function` would break the page's own content policy."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, fault
+        page.wait_for_timeout(50)
 
 
 def _of(box: Any, name: str) -> float:
