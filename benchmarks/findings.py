@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from atlas.benchmark import SEED_FIGURES
+from benchmarks import cross_asset_page, pretraining_page
 from benchmarks.document import results as long_results
 from benchmarks.units import Results, mean_and_spread, table, write_page
 
@@ -69,7 +70,8 @@ def findings() -> str:
         parts += [_direction(real), _volatility(real), _gating(real)]
     if simulated is not None:
         parts.append(_planted(simulated))
-    parts += [text for text in (_forms(), _learned(), _retraining()) if text]
+    own = (_forms(), _learned(), _retraining(), _cross_asset(), _pretraining())
+    parts += [text for text in own if text]
     return "\n".join(parts)
 
 
@@ -250,6 +252,32 @@ def _retraining() -> str:
 Log-loss less that of a cold start on all of the past, thousandths of a nat; below 0 is better.
 
 {table("way to retrain | difference | p10 … p90", rows)}
+"""
+
+
+def _cross_asset() -> str:
+    """Quote the page's own answer."""
+    if not Results("cross-asset").read():
+        return ""
+    _, _, rest = cross_asset_page.page().partition("## With and without it\n")
+    answer = rest.partition("\n## ")[0].strip()
+    return f"""## Does a basket of other series help?
+
+{answer}
+
+More in [cross-asset.md](cross-asset.md).
+"""
+
+
+def _pretraining() -> str:
+    found = Results("pretraining").read()
+    if not found:
+        return ""
+    return f"""## Do kernels that were pre-trained on unlabelled charts help?
+
+{pretraining_page.verdict(found["units"])}
+
+More in [pretraining.md](pretraining.md).
 """
 
 

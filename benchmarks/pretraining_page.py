@@ -8,7 +8,7 @@ import numpy as np
 from atlas.evaluation import POOLED
 from benchmarks.units import Results, difference, mean_and_spread, table
 
-__all__ = ["page"]
+__all__ = ["page", "verdict"]
 
 _HEAD = """# Pre-trained kernels
 
@@ -58,7 +58,7 @@ def page() -> str:
     head = _HEAD.format(
         command=facts["command"],
         commit=_commit(facts),
-        verdict=_verdict(units),
+        verdict=verdict(units),
         hidden=hidden,
         latest=latest,
         windows=windows,
@@ -106,7 +106,7 @@ def _seeds(units: Mapping[str, Any], source: str) -> int:
     return max((n for n in (1, 2, 3) if f"{source} compared {n}" in units), default=0)
 
 
-def _verdict(units: Mapping[str, Any]) -> str:
+def verdict(units: Mapping[str, Any]) -> str:
     """Say in words what the pooled differences are, and so why it is off."""
     said = []
     names = {
