@@ -49,7 +49,7 @@ result, fewer calls a block. Tried and left: smaller and larger blocks, which co
 """,
     "fingerprint_scale": """**What bounds it.** A call checks a frame, finds its sessions and makes
 a frame, whatever its length: more than a millisecond of pandas, where the arithmetic of ten
-thousand bars takes a third of one. So time per bar is flat from 100,000 bars on and not below.
+thousand bars takes a third of one. So time per bar nears its floor beyond 100,000 bars, not before.
 `atlas.fingerprint_symbols` pays the call once for all symbols; what is left between it and one long
 history is each symbol's own sessions and first rows. Memory beyond input and output is a few
 blocks, and the frame's own bookkeeping of its index.
