@@ -76,10 +76,12 @@ anything is convolved or multiplied, so that one network runs whatever the numbe
 
 **What bounds it.** For one symbol, a few hundred calls of NumPy and pandas of some microseconds
 each: reading and checking the frame, the fingerprint, the window's inputs, the frame of the answer;
-the network itself is a tenth. MLflow's schema looks at each value of a column without a fixed type
+the network is a small part of it. MLflow's schema looks at each value of a column without a fixed type
 in turn; fixed types would refuse whole prices, times with a zone and names as categories.
 """,
-    "ingest": """**What bounds it.** Of a night on top, about two fifths are the fixed cost of Great
+    "ingest": """On one core, by `taskset -c 0`.
+
+**What bounds it.** Of a night on top, about two fifths are the fixed cost of Great
 Expectations, which builds its metrics and its page anew whatever the number of rows.
 """,
 }
