@@ -76,8 +76,8 @@ anything is convolved or multiplied, so that one network runs whatever the numbe
 
 **What bounds it.** For one symbol, a few hundred calls of NumPy and pandas of some microseconds
 each: reading and checking the frame, the fingerprint, the window's inputs, the frame of the answer;
-the network is a small part of it. MLflow's schema looks at each value of a column without a fixed type
-in turn; fixed types would refuse whole prices, times with a zone and names as categories.
+the network is a small part of it. MLflow's schema looks at each value of a column without a fixed
+type in turn; fixed types would refuse whole prices, times with a zone and names as categories.
 """,
     "ingest": """On one core, by `taskset -c 0`.
 
