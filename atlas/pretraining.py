@@ -31,7 +31,13 @@ from atlas.optimization import Rule, build_optimizers, clip_gradients, set_rates
 from atlas.prediction import to_tensors
 from atlas.sampling import draw, spread_evenly
 from atlas.training import CLIP, reproducible
-from atlas.training_state import TrainingState, load_optimizers, optimizer_tensors, section
+from atlas.training_state import (
+    TrainingState,
+    check_same,
+    load_optimizers,
+    optimizer_tensors,
+    section,
+)
 from atlas.trunk import Trunk
 from atlas.windows import WINDOW, MarketData
 
@@ -344,12 +350,7 @@ class _Run:
         """
         tensors, meta = state
         wanted = {"steps": self.steps, "seed": self.seed, "markets": list(self.data)}
-        for name, value in wanted.items():
-            if meta.get(name) != value:
-                raise ModelError(
-                    f"checkpoint: expected {name} {value!r}, got {meta.get(name)!r}: "
-                    "it is of another pre-training; delete it to start anew"
-                )
+        check_same(meta, wanted, "pre-training")
         try:
             self.model.load_state_dict(section(tensors, "weights"))
         except RuntimeError as error:

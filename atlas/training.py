@@ -35,6 +35,7 @@ from atlas.sampling import Batch, collate, draw, spread_evenly
 from atlas.training_state import (
     TrainingState,
     WeightAverage,
+    check_same,
     load_optimizers,
     optimizer_tensors,
     section,
@@ -238,12 +239,7 @@ class _Run:
         """
         tensors, meta = state
         wanted = {"steps": self.steps, "seed": self.seed, "markets": list(self.data)}
-        for name, value in wanted.items():
-            if meta.get(name) != value:
-                raise ModelError(
-                    f"checkpoint: expected {name} {value!r}, got {meta.get(name)!r}: "
-                    "it is of another training; delete it to start anew"
-                )
+        check_same(meta, wanted, "training")
         try:
             self.model.load_state_dict(section(tensors, "weights"))
             for name, mean in self.average.mean.items():

@@ -14,7 +14,14 @@ from torch.optim import Optimizer
 
 from atlas.errors import ModelError
 
-__all__ = ["TrainingState", "WeightAverage", "load_optimizers", "optimizer_tensors", "section"]
+__all__ = [
+    "TrainingState",
+    "WeightAverage",
+    "check_same",
+    "load_optimizers",
+    "optimizer_tensors",
+    "section",
+]
 
 
 class TrainingState(NamedTuple):
@@ -46,6 +53,25 @@ class WeightAverage:
             kept = weight.detach().clone()
             weight.copy_(self.mean[name])
             self.mean[name].copy_(kept)
+
+
+def check_same(meta: Mapping[str, Any], wanted: Mapping[str, Any], what: str) -> None:
+    """Compare what a checkpoint says of its run with the run that is to go on.
+
+    Args:
+        meta: of the checkpoint.
+        wanted: values by name.
+        what: the kind of run, for the message.
+
+    Raises:
+        ModelError: naming the first value that differs.
+    """
+    for name, value in wanted.items():
+        if meta.get(name) != value:
+            raise ModelError(
+                f"checkpoint: expected {name} {value!r}, got {meta.get(name)!r}: "
+                f"it is of another {what}; delete it to start anew"
+            )
 
 
 def section(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from atlas.moe import AtlasMoE, build_model
 from benchmarks import leaks
+from benchmarks.document import results
 from benchmarks.findings import findings, why_not_65
 from benchmarks.learned import drift, page
 from benchmarks.units import PROJECT, Results
@@ -26,6 +27,22 @@ def test_the_page_is_what_the_results_say(name: str, text: object) -> None:
     """A figure changed by hand, or results without a new page, are seen."""
     assert callable(text)
     assert Path(PROJECT / "docs" / f"{name}.md").read_text(encoding="utf-8") == text()
+
+
+def test_what_readme_says_of_real_markets_holds_in_the_results() -> None:
+    """No model is surely below the base rate on the mean; the mixture is below HAR everywhere."""
+    found = results("files")
+    assert found is not None
+    pooled = [row for row in found["table"] if row["market"] == "mean over markets"]
+    (base,) = [row["log_loss"] for row in pooled if row["model"] == "base_rate"]
+    assert all(row["log_loss_high"] >= base for row in pooled)
+    gaps = {
+        row["market"]: row["qlike_difference"]
+        for row in found["volatility_tests"]
+        if (row["model"], row["against"]) == ("moe_mlp", "har")
+    }
+    assert len(gaps) == 7  # six markets and their mean
+    assert all(gap < 0 for gap in gaps.values())
 
 
 def test_a_mistake_is_told_from_honest_work() -> None:
