@@ -29,6 +29,7 @@ __all__ = [
     "check_cut",
     "check_future",
     "check_labels",
+    "check_rolls",
     "check_scaling",
     "finding",
     "scrambled",
@@ -159,6 +160,28 @@ def check_labels(
         labelled += int(np.isfinite(values).sum())
     note = "" if closes else "no close to cross; ends of symbols"
     return [*found, finding(panel.market, "label, close", labelled, crossing, note=note)]
+
+
+def check_rolls(panel: Panel, labels: Labels, *, volatility_horizon: int) -> Finding:
+    """Check bar by bar that no label reads beyond the contract of the bar it belongs to.
+
+    `unknown` where bars name no contract: then a roll cannot be seen.
+    """
+    name, check = panel.market, "label, roll"
+    if panel.contract is None:
+        note = "bars name no contract: a roll inside a horizon cannot be seen"
+        return finding(name, check, 0, 0, note=note)
+    reach = labels.question.skip + labels.question.horizon
+    crossed = np.zeros(panel.timestamp.size, np.bool_)
+    labelled = 0
+    for values, bars in ((labels.direction, reach), (labels.log_rv, volatility_horizon)):
+        known = np.isfinite(values)
+        labelled += int(known.sum())
+        for step in range(1, bars + 1):
+            end, _ = _ahead(panel, step)
+            crossed |= known & (panel.contract[end] != panel.contract)
+    rolls = int((np.diff(panel.contract) != 0)[np.diff(panel.first) == 0].sum())
+    return finding(name, check, labelled, int(crossed.sum()), note=f"rolls: {rolls}")
 
 
 def check_cut(

@@ -29,7 +29,7 @@ __all__ = [
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = (*PRICES, "volume")
-OPTIONAL = ("bid", "ask", "turnover", "adj_close")
+OPTIONAL = ("bid", "ask", "turnover", "adj_close", "contract")
 
 _CHECKED = pd.DatetimeTZDtype("us", "UTC")  # of timestamps that need no reading
 _DAY = 86_400

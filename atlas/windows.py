@@ -2,7 +2,8 @@
 
 - A panel lays a market's symbols end to end, so a window is one number: the position of its end.
 - The label of bar t reads bars t+1 … t+skip+horizon of its own symbol; intraday it never crosses
-  the session's close. Exact ties are dropped and counted, never called up or down.
+  the session's close, and never a roll: the jump from one futures contract to the next is no move
+  that anyone earned. Exact ties are dropped and counted, never called up or down.
 - The second target, log realised variance, reads t+1 … t+volatility_horizon. It may be missing
   where the direction is known.
 """
@@ -62,7 +63,8 @@ class Panel:
     EXPERT_IDS; probability (N,) of the next move up where the law is known, else None; law (N,)
     index into EXPERT_IDS of the law followed, −1 where unknown, None for real bars. No model reads
     either of the last two; `told_law` is the one way that a law reaches a gate. basket: what other
-    series showed, None unless a cross-asset expert asks (`atlas.hedge.with_hedges`).
+    series showed, None unless a cross-asset expert asks (`atlas.hedge.with_hedges`). contract (N,):
+    number of the futures contract that a bar is of, None where bars name none; NaN is no contract.
     """
 
     market: str
@@ -79,6 +81,7 @@ class Panel:
     probability: Floats | None = None
     law: NDArray[np.int8] | None = None
     basket: Basket | None = None
+    contract: Floats | None = None
 
     @property
     def first(self) -> Positions:
@@ -310,7 +313,9 @@ def _ahead(x: Floats, bars: int) -> Floats:
 def _inside(panel: Panel, reach: int) -> Flags:
     """Say which bars have their next `reach` bars in their own symbol and, if it closes, session.
 
-    Sessions ascend within a symbol, so looking at the last bar of the stretch is enough.
+    Where bars name their contract, it is the same all the way; a bar without one is no stretch's.
+    Sessions ascend within a symbol, so looking at the last bar of the stretch is enough; a contract
+    may come back, so rolls are counted.
     """
     n = panel.timestamp.size
     target = np.minimum(np.arange(n) + reach, max(n - 1, 0))
@@ -318,4 +323,7 @@ def _inside(panel: Panel, reach: int) -> Flags:
     inside = np.arange(n) + reach < ends
     if panel.has_close and panel.timeframe.is_intraday and panel.modality == "chart":
         inside &= panel.session[target] == panel.session
+    if panel.contract is not None:
+        rolls = np.cumsum(np.diff(panel.contract, prepend=panel.contract[:1]) != 0)  # NaN counts
+        inside &= (rolls[target] == rolls) & np.isfinite(panel.contract)
     return np.asarray(inside)

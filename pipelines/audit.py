@@ -24,6 +24,7 @@ from atlas.audit import (
     check_cut,
     check_future,
     check_labels,
+    check_rolls,
     check_scaling,
     finding,
 )
@@ -104,9 +105,8 @@ def _market(
     labeller = partial(_labels, config)
     horizon = settings.volatility_horizon
     yield from check_labels(panel, own.labels, labeller, volatility_horizon=horizon)
-    if settings.calendar.startswith(_ROLLING):
-        note = "bars name no contract: a roll inside a horizon cannot be seen"
-        yield finding(panel.market, "label, roll", 0, 0, note=note)
+    if panel.contract is not None or settings.calendar.startswith(_ROLLING):
+        yield check_rolls(panel, own.labels, volatility_horizon=horizon)
     for name, cutter in (
         ("nightly", partial(_nightly, config)),
         *(

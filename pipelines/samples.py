@@ -32,11 +32,12 @@ log = logging.getLogger(__name__)
 
 
 class _Symbol(NamedTuple):
-    """One symbol's bars: name, times (n,), grid (5, n) or (n, 3, 9)."""
+    """One symbol's bars: name, times (n,), grid (5, n) or (n, 3, 9), contracts (n,) or None."""
 
     name: str
     times: pd.DatetimeIndex
     grid: NDArray[np.float64]
+    contract: NDArray[np.float64] | None
 
 
 def load(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp) -> dict[str, MarketData]:
@@ -123,6 +124,7 @@ def load_panel(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Time
         has_close=has_close(settings.calendar),
         probability=probability,
         law=law,
+        contract=_contracts(parts),
     )
 
 
@@ -143,13 +145,30 @@ def _read(paths: Paths, settings: MarketConfig, market: str, as_of: pd.Timestamp
         if frame.empty:
             log.warning("%s: %s has no bars by %s: left out", market, symbol, as_of.date())
         else:
-            parts.append(_Symbol(symbol, *grid_of(frame, settings)))
+            given = frame["contract"].to_numpy(np.float64) if "contract" in frame else None
+            parts.append(_Symbol(symbol, *grid_of(frame, settings), given))
     if not parts:
         raise DataError(
             f"{market}: expected bars known by {as_of.date()} in {paths.bars(market)}; got none: "
             "run ingest first"
         )
     return parts
+
+
+def _contracts(parts: list[_Symbol]) -> NDArray[np.float64] | None:
+    """Return each bar's contract, one number for a symbol that names none, None if no symbol does.
+
+    A symbol whose column is empty, because another symbol of its file has it, names none.
+    """
+    named = [part.contract is not None and not np.isnan(part.contract).all() for part in parts]
+    if not any(named):
+        return None
+    return np.concatenate(
+        [
+            part.contract if known and part.contract is not None else np.zeros(len(part.times))
+            for part, known in zip(parts, named, strict=True)
+        ]
+    )
 
 
 def _fingerprints(paths: Paths, market: str, parts: list[_Symbol]) -> pd.DataFrame:
