@@ -19,6 +19,7 @@ from atlas.metrics import calls, expected_log_losses
 
 __all__ = [
     "LIMITS",
+    "NAMED",
     "Share",
     "Shares",
     "Windows",
@@ -28,8 +29,9 @@ __all__ = [
     "too_easy",
 ]
 
+NAMED = "law named by fingerprint and timeframe"
 LIMITS = {  # the most that is allowed if the simulation is to tell gates apart (SIMULATION)
-    "law named by fingerprint and timeframe": 0.85,
+    NAMED: 0.85,
     "moe_random": 0.80,
     "moe_uniform": 0.80,
     "cnn_fingerprint": 0.92,
@@ -155,7 +157,7 @@ def too_easy(named: float, informed_lift: Mapping[str, float]) -> Sequence[str]:
         named: `atlas.ceilings.law_named_by_fingerprint`.
         informed_lift: by model; of these `LIMITS` are looked at, those that were scored.
     """
-    scores = {"law named by fingerprint and timeframe": named, **informed_lift}
+    scores = {NAMED: named, **informed_lift}
     return [
         f"{name}: {scores[name]:.3f} is above {limit:.2f}: the simulation is too easy; mend it by "
         "overlap of the laws' levels, not by the score"

@@ -92,7 +92,7 @@ def _section(source: str, title: str, found: Mapping[str, Any]) -> str:
         f"`{facts['command']}`, commit `{facts['commit'][:10]}`, "
         f"seeds {', '.join(map(str, seeds))}, MLflow run `{facts['run'][:8]}`; results in "
         f"`benchmarks/results/benchmark-{source}.json`. The rival, best on validation: "
-        f"`{facts['rival']}`.",
+        f"`{facts['rival']}`.{_took(facts)}",
         "",
     ]
     if source == "simulated":
@@ -123,7 +123,7 @@ def _market(found: Mapping[str, Any], market: str) -> list[str]:
     lines = [
         f"### {market}",
         "",
-        f"n {rows[0]['n']:,}, base rate {100 * rows[0]['base_rate']:.2f} %",
+        f"n {rows[0]['n']:,},{_ties(rows[0])} base rate {100 * rows[0]['base_rate']:.2f} %",
         "",
         "| model | accuracy | log-loss | ECE | surest 10 % | break-even | lift | of informed lift "
         "| of informed gain | latency | seed |",
@@ -150,6 +150,22 @@ def _market(found: Mapping[str, Any], market: str) -> list[str]:
     return [*lines, ""]
 
 
+def _took(facts: Mapping[str, Any]) -> str:
+    """Say how long it took from the first draw to the table, if it was done at one go."""
+    took = facts.get("took")
+    if took is None:
+        return ""
+    said = f" {took['cpu_s'] / 60:.0f} minutes of processor time in {took['units']} units"
+    if took["done"] == took["units"]:
+        said += f"; {took['wall_s'] / 60:.0f} minutes from start to table, {took['jobs']} at once"
+    return said + "."
+
+
+def _ties(row: Mapping[str, Any]) -> str:
+    """Say how many rows did not move; results of before ties were counted hold none."""
+    return "" if row.get("ties") is None else f" ties {row['ties']:,.0f},"
+
+
 def _tests(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "Log-loss by Diebold–Mariano on session means, Holm over markets; accuracy by McNemar on "
@@ -169,7 +185,8 @@ def _tests(found: Mapping[str, Any]) -> list[str]:
 def _checks(found: Mapping[str, Any]) -> list[str]:
     lines = ["| figure | value | target | met |", "|---|--:|---|---|"]
     for row in found["checks"]:
-        value = f"{row['value']:.4f} ± {row['error']:.4f}"
+        error = "" if row["error"] is None else f" ± {row['error']:.4f}"
+        value = f"{row['value']:.4f}{error}"
         cells = (row["figure"], value, row["target"], "yes" if row["met"] else "no")
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -1,5 +1,6 @@
 """The long benchmark: units, what makes them stale, and a whole tiny run."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import yaml
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError
 from atlas.moe import build_model
-from pipelines.evidence import drawn, latency, plan, run, work
+from pipelines.evidence import drawn, latency, pages, plan, run, work
 from pipelines.evidence.table import assemble
 from pipelines.files import write_bytes
 from pipelines.night import Night
@@ -121,9 +122,35 @@ def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:
     assert np.isnan(costs["equity_daily", "lightgbm"])
     assert targets.loc["informed_lift moe_mlp", "target"] == "≥ 0.97"
     assert not targets.loc["informed_lift moe_mlp", "met"]  # sixty steps of training
+    named = targets.loc["law named by fingerprint and timeframe"]
+    assert 0.5 < named["value"] <= 1
+    assert named["met"] == (named["value"] <= 0.85)
     gates = found.curves["gates"]["moe_mlp"]
     assert sum(gates["options_skew"].values()) == pytest.approx(1, abs=1e-3)
     assert gates["options_skew"]["options_skew"] == pytest.approx(1)
+
+
+def test_ties_are_counted_as_windows_are(home: Paths) -> None:
+    """Of all seeds, each having windows of its own; and no count where one unit has none."""
+    table = assemble(home, _config()).table.set_index("market")["ties"]
+    splits = [own.split for seed in (1, 2) for own in drawn.drawn(home, seed).values()]
+    assert table["mean over markets"].iloc[0] == sum(split.test_ties for split in splits)
+    assert set(plan.facts(home, plan.units(_config()), "ties")) == {
+        unit for unit in plan.units(_config()) if unit.model == plan.YARDSTICKS
+    }
+    more = assemble(
+        home, _config(), [*plan.units(_config()), plan.Unit("2021-01-01", 1, plan.YARDSTICKS)]
+    )
+    assert more.table["ties"].isna().all()
+
+
+def test_the_record_says_what_a_run_cost(home: Paths) -> None:
+    """Wall time since the start, units done now and in all, and their processor time."""
+    night = Night(home, _config(), AS_OF, None)
+    took = pages.cost_of(night, pages.Took(time.monotonic() - 90, 3, 2))
+    assert 90 <= took["wall_s"] < 100
+    assert (took["done"], took["jobs"], took["units"]) == (3, 2, len(plan.units(_config())))
+    assert took["cpu_s"] > 0
 
 
 def test_an_unknown_unit_and_an_archive_without_cuts_are_refused(tmp_path: Path) -> None:

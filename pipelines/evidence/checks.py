@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from atlas.shares import LIMITS, Share, Windows, check_shares, model_shares, paired_gain
+from atlas.shares import LIMITS, NAMED, Share, Windows, check_shares, model_shares, paired_gain
 
 __all__ = ["CHECK_COLUMNS", "checks"]
 
@@ -21,16 +21,17 @@ _LEAST = (  # model, share, target: at least that much
     ("moe_oracle", "bayes_lift", 0.95),
 )
 # the simulation counts only if these stay below
-_MOST = tuple((name, "informed_lift", most) for name, most in LIMITS.items())
+_MOST = tuple((name, "informed_lift", most) for name, most in LIMITS.items() if name != NAMED)
 _RIVALS = ("cnn_fingerprint", "lightgbm")
 _AHEAD, _P = 0.03, 0.01
 
 
-def checks(test: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+def checks(test: Mapping[str, Sequence[pd.DataFrame]], named: Sequence[float] = ()) -> pd.DataFrame:
     """Return a row for each target that can be judged.
 
     Args:
         test: by model, one frame of all seeds; a model called `informed` is the ceiling.
+        named: by seed, how often trees name the law from fingerprint and timeframe alone.
 
     Raises:
         ModelError: a model has more than the ceiling allows.
@@ -50,6 +51,10 @@ def checks(test: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
                 met = share.value >= target if at_least else share.value <= target
                 sign = "≥" if at_least else "≤"
                 rows.append((f"{name} {model}", *share, f"{sign} {target:.2f}", met))
+    if len(named):
+        most, value = LIMITS[NAMED], float(np.mean(named))
+        error = float(np.std(named, ddof=1) / np.sqrt(len(named))) if len(named) > 1 else np.nan
+        rows.append((NAMED, value, error, f"≤ {most:.2f}", value <= most))
     rivals = [name for name in _RIVALS if name in shares]
     if "moe_mlp" in shares and rivals:
         best = max(rivals, key=lambda name: shares[name].informed_gain.value)

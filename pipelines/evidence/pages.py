@@ -1,7 +1,8 @@
 """Publish the long benchmark: files in the home, a run in MLflow, the table on the console."""
 
 import json
-from typing import Any
+import time
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from pipelines.evidence.table import Evidence, assemble
 from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.night import Night
 
-__all__ = ["publish"]
+__all__ = ["Took", "cost_of", "document", "publish"]
 
 _LEGEND = (
     "Accuracy, ECE and the accuracy of the surest tenth in per cent, ± half the interval over "
@@ -23,11 +24,20 @@ _LEGEND = (
 )
 
 
-def publish(night: Night, console: Console) -> None:
+class Took(NamedTuple):
+    """What a run cost: when its clock began (monotonic), units done in it, units at once."""
+
+    begun: float
+    done: int
+    jobs: int
+
+
+def publish(night: Night, console: Console, took: Took) -> None:
     """Score what the units left, write it, log it and print it."""
     found = assemble(night.paths, night.config)
     run = tracking.open_benchmark(night.paths)
     record = document(night, found, run)
+    record["metadata"]["took"] = cost_of(night, took)
     folder = plan.root(night.paths)
     write_parquet(folder / "table.parquet", found.table)
     write_parquet(folder / "tests.parquet", found.tests)
@@ -68,6 +78,22 @@ def document(night: Night, found: Evidence, run: str) -> dict[str, Any]:
         "volatility": _rows(found.volatility),
         "volatility_tests": _rows(found.volatility_tests),
         "curves": found.curves,
+    }
+
+
+def cost_of(night: Night, took: Took) -> dict[str, float | int]:
+    """Return the wall time from start to table, what was done in it, and all units' work.
+
+    The wall time is that of the whole only if no unit had been done before: `done` is `units`.
+    """
+    units = plan.units(night.config)
+    spent = plan.facts(night.paths, units, "cpu_s").values()
+    return {
+        "wall_s": round(time.monotonic() - took.begun),
+        "units": len(units),
+        "done": took.done,
+        "jobs": took.jobs,
+        "cpu_s": round(sum(spent)),
     }
 
 

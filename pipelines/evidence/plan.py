@@ -10,7 +10,7 @@ Only atlas/ counts as code here: a new column of the table asks for no new train
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "YARDSTICKS",
     "Unit",
     "draws",
+    "facts",
     "is_done",
     "key_of",
     "mark_done",
@@ -124,6 +125,13 @@ def mark_done(
     record = _record(paths, unit)
     written = {str(path.relative_to(record.parent)): digest(path) for path in files}
     write_json(record, {"key": key_of(paths, config, unit), "files": written, **facts})
+
+
+def facts(paths: Paths, units: Sequence[Unit], name: str) -> dict[Unit, Any]:
+    """Return a fact that units were recorded with, of those that are done and have it."""
+    records = {unit: _record(paths, unit) for unit in units}
+    found = {unit: read_json(path) for unit, path in records.items() if path.is_file()}
+    return {unit: record[name] for unit, record in found.items() if name in record}
 
 
 def _record(paths: Paths, unit: Unit) -> Path:

@@ -7,6 +7,7 @@ fails the others go on, and the failure is told at the end; a second call takes 
 import logging
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -28,7 +29,7 @@ from pipelines.files import write_bytes
 from pipelines.launch import child_environment, stream
 from pipelines.night import Night, alone, prepare
 
-__all__ = ["complete", "everything", "one"]
+__all__ = ["complete", "cores", "everything", "one"]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def everything(
     """
     from pipelines.evidence import pages
 
+    begun = time.monotonic()
     night = replace(night, config=_first(night.config, seeds))
     if not plan.units(night.config):
         raise ConfigError("benchmark.cuts: an archive's benchmark needs at least one date")
@@ -62,8 +64,8 @@ def everything(
         if night.config.source != plan.SIMULATED:
             prepare(night, say)
             baskets.require(night.paths, night.config, night.as_of)
-        complete(night, console, jobs=jobs)
-        pages.publish(night, console)
+        done = complete(night, console, jobs=jobs)
+        pages.publish(night, console, pages.Took(begun, done, jobs or cores()))
 
 
 def _first(config: ATLASConfig, seeds: int | None) -> ATLASConfig:
@@ -96,7 +98,7 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
         deque(stream([*common, "--unit", unit.name], environment, f"unit {unit.name}"), 0)
 
     failed: list[BaseException] = []
-    workers = jobs or len(os.sched_getaffinity(0))
+    workers = jobs or cores()
     with _Watch(console, len(first) + len(left)) as watch, ThreadPoolExecutor(workers) as pool:
         for batch in _batches(first, left):
             running = {pool.submit(child, unit): unit for unit in batch}
@@ -112,6 +114,11 @@ def complete(night: Night, console: Console, *, jobs: int | None = None) -> int:
     if failed:
         raise ModelError("\n".join(str(error) for error in failed))
     return len(left)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _batches(first: list[plan.Unit], left: list[plan.Unit]) -> list[list[plan.Unit]]:

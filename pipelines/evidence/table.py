@@ -5,6 +5,7 @@ unit that is resampled. An archive's seeds share their rows, and sessions are re
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import pandas as pd
 from atlas.basket_config import HEDGED
 from atlas.config import ATLASConfig
 from atlas.errors import ModelError
-from atlas.evaluation import BLOCK, block_length
+from atlas.evaluation import BLOCK, POOLED, block_length
 from atlas.scorecard import CEILINGS, ScoreSettings, paired_tests, rival_of, scorecard
 from atlas.significance import hac_lag
 from atlas.volatility_table import volatility_table, volatility_tests
@@ -68,6 +69,7 @@ def assemble(
     settings = _settings(config, test["base_rate"][0])
     log.info("scoring %d models", len(test))
     table = scorecard(test, {k: v for k, v in validation.items() if len(v[0])}, settings=settings)
+    table["ties"] = table["market"].map(_ties(paths, config, units))
     table["latency"] = table["model"].map(latency_ratios(paths, config)).astype(float)
     rival = rival_of(validation, [name for name in RIVALS if name in rows])
     pairs = [
@@ -101,10 +103,27 @@ def assemble(
         pd.concat(tests, ignore_index=True),
         volatility_table(forecasts),
         pd.concat(compared, ignore_index=True),
-        checks(test),
+        checks(test, list(plan.facts(paths, units, "named").values())),
         drawn,
         rival,
     )
+
+
+def _ties(paths: Paths, config: ATLASConfig, units: Sequence[plan.Unit]) -> dict[str, int]:
+    """Return how many test rows of each market were left out because nothing moved.
+
+    As `n`: of all seeds where each has rows of its own, else of one; over the cuts; the mean over
+    markets has their sum. Empty if a unit was done before ties were counted.
+    """
+    found = plan.facts(paths, units, "ties")
+    if len(found) < sum(unit.model == plan.YARDSTICKS for unit in units):
+        return {}
+    first = min(unit.seed for unit in found)
+    total: Counter[str] = Counter()
+    for unit, ties in found.items():
+        if config.source == plan.SIMULATED or unit.seed == first:
+            total.update(ties)
+    return {**total, POOLED: total.total()}
 
 
 def _rows(

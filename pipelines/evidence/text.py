@@ -42,7 +42,8 @@ def scores(table: pd.DataFrame) -> Table:
         text.add_column(name, justify="left" if place < 2 else "right", no_wrap=True)
     for market in dict.fromkeys(table["market"]):
         own = table[table["market"] == market]
-        facts = [str(market), f"n {int(own['n'].iloc[0]):,}", f"seeds {int(own['seeds'].max())}"]
+        facts = [str(market), f"n {int(own['n'].iloc[0]):,}", *_ties(own)]
+        facts.append(f"seeds {int(own['seeds'].max())}")
         facts += [""] * (len(own) - len(facts))
         for fact, row in zip(facts, own.to_dict("records"), strict=False):
             text.add_row(fact, *_cells({str(k): v for k, v in row.items()}))
@@ -77,7 +78,8 @@ def checks(table: pd.DataFrame) -> Table:
     for place, name in enumerate(("figure", "value", "target", "met")):
         text.add_column(name, justify="right" if place == 1 else "left")
     for row in table.to_dict("records"):
-        value = f"{row['value']:.4f} ±{row['error']:.4f}"
+        error = "" if np.isnan(row["error"]) else f" ±{row['error']:.4f}"
+        value = f"{row['value']:.4f}{error}"
         text.add_row(row["figure"], value, row["target"], "yes" if row["met"] else "no")
     return text
 
@@ -133,6 +135,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
         _number(row["latency"], 2),
         _number(100 * figure, 1),
     ]
+
+
+def _ties(own: pd.DataFrame) -> list[str]:
+    """Return how many ties a market has, where they were counted."""
+    ties = own["ties"].iloc[0]
+    return [] if pd.isna(ties) else [f"ties {int(ties):,}"]
 
 
 def _interval(row: dict[str, Any], name: str, scale: float, digits: int) -> str:

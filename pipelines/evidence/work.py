@@ -18,7 +18,7 @@ import torch
 
 from atlas.baselines import BaseRate, LightGBM, LightGBMSettings, ReversalRule, Yardstick
 from atlas.basket_config import HEDGED
-from atlas.ceilings import bayes, informed
+from atlas.ceilings import bayes, informed, law_named_by_fingerprint
 from atlas.config import ATLASConfig
 from atlas.costs import next_returns, spreads
 from atlas.ensemble import joined, member_seed
@@ -67,17 +67,20 @@ def _score(paths: Paths, config: ATLASConfig, unit: plan.Unit, as_of: pd.Timesta
     folder = plan.root(paths) / unit.name
     begun = time.process_time()
     data = _windows(paths, config, unit, as_of)
+    facts: dict[str, Any] = {}
     if unit.model == plan.YARDSTICKS:
         files = _yardsticks(folder, config, data, unit)
+        facts["ties"] = {market: own.split.test_ties for market, own in data.items()}
     elif unit.model == plan.VOLATILITY:
         files = _volatility(folder, config, data, unit)
     elif unit.model == plan.CEILINGS:
         files = _ceilings(folder, data, posterior(paths))
+        facts["named"] = law_named_by_fingerprint(data, data)  # train and test paths differ
     elif unit.model == plan.LATENCY:
         files = write_latency(paths, config, folder, data, unit)
     else:
         files = _network(folder, config, data, unit)
-    facts = {"cpu_s": round(time.process_time() - begun, 1)}
+    facts["cpu_s"] = round(time.process_time() - begun, 1)
     plan.mark_done(paths, config, unit, files, facts)
 
 
