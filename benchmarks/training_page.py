@@ -1,7 +1,7 @@
-"""Write the tables of docs/training.md from the results of the benchmarks that they quote.
+"""Write the tables of docs/training.md and docs/trust.md from the benchmarks that they quote.
 
 `python -m benchmarks.training_page` replaces what stands between the markers of each benchmark; a
-test compares the page with the files under benchmarks/results/.
+test compares the pages with the files under benchmarks/results/.
 """
 
 import json
@@ -11,20 +11,22 @@ from typing import Any
 
 import typer
 
-__all__ = ["NAMES", "written"]
+__all__ = ["PAGES", "written"]
 
 PROJECT = Path(__file__).parent.parent
-PAGE = PROJECT / "docs" / "training.md"
 RESULTS = PROJECT / "benchmarks" / "results"
-NAMES = ("retraining", "tuning", "training_kills", "training")
+PAGES = {
+    "training.md": ("retraining", "tuning", "training_kills", "training"),
+    "trust.md": ("size",),
+}
 
 
-def written(text: str) -> str:
-    """Return the page with every marked block written anew from its results file.
+def written(page: str, text: str) -> str:
+    """Return one of `PAGES` with every marked block written anew from its results file.
 
     A benchmark without a file keeps its block.
     """
-    for name in NAMES:
+    for name in PAGES[page]:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -54,9 +56,11 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    """Rewrite the page."""
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    typer.echo(f"wrote {PAGE.relative_to(PROJECT)}")
+    """Rewrite the pages."""
+    for page in PAGES:
+        path = PROJECT / "docs" / page
+        path.write_text(written(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+        typer.echo(f"wrote {path.relative_to(PROJECT)}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""No figure of docs/training.md's tables was typed; pieces of small benchmarks do what they say."""
+"""No figure in the tables of two pages was typed; pieces of small benchmarks do what they say."""
 
 import numpy as np
 import pytest
 
 from benchmarks.retraining import NIGHTS, night
-from benchmarks.training_page import PAGE, written
+from benchmarks.training_page import PAGES, PROJECT, written
 from benchmarks.tuning import trials_to
 from tests.toys import toy_data
 
 
-def test_the_page_is_what_the_results_say() -> None:
+@pytest.mark.parametrize("page", list(PAGES))
+def test_the_page_is_what_the_results_say(page: str) -> None:
     """A figure changed by hand, or results without a new page, are seen."""
-    text = PAGE.read_text(encoding="utf-8")
-    assert written(text) == text
+    text = (PROJECT / "docs" / page).read_text(encoding="utf-8")
+    assert written(page, text) == text
 
 
 def test_trials_are_counted_up_to_the_first_that_reaches_the_goal() -> None:
