@@ -40,6 +40,7 @@ PAGES = (
     "/gate?market=equity_daily",
     "/gate?market=crypto_1min",
     "/gate?market=crypto_1min&gate=rule",
+    "/kernels",
     "/symbol?market=equity_daily",
     "/symbol?market=crypto_1min",
     "/benchmark",

@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
+import torch
 
 from atlas.catalogue import EXPERT_IDS
 from atlas.config import PromotionConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from atlas.moe import build_model
 from dashboard.nights import BY_MARKET, STAGES
 from pipelines import diary, pair, shadow
-from pipelines.files import write_json, write_parquet
+from pipelines.files import write_bytes, write_json, write_parquet
 from pipelines.night import VARIANTS, read_config
 from pipelines.paths import PROJECT, Paths
 
@@ -63,6 +66,7 @@ def make_store(home: Path, sizes: dict[str, Size], seed: int = 0) -> Paths:
     write_json(paths.night, {"as_of": str(AS_OF.date())})
     _night(paths)
     _registry(paths)
+    _weights(paths, seed)
     _watched(paths, list(sizes))
     _trial(paths, base[base["market"] == next(iter(sizes))], generator)
     return paths
@@ -191,7 +195,8 @@ def _registry(paths: Paths) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.executescript(
-            "create table model_versions (name, version, creation_time, run_id);"
+            "create table model_versions"
+            " (name, version, creation_time, run_id, storage_location);"
             "create table model_version_tags (name, version, key, value);"
             "create table registered_model_aliases (name, alias, version);"
             "create table runs (run_uuid, experiment_id, artifact_uri);"
@@ -203,8 +208,8 @@ def _registry(paths: Paths) -> None:
 def _version(paths: Paths, connection: sqlite3.Connection, number: int, alias: str) -> None:
     run, folder = f"run{number}", paths.mlflow_artifacts / f"run{number}"
     connection.execute(
-        "insert into model_versions values ('atlas-moe', ?, ?, ?)",
-        [number, 1_795_000_000_000 + number, run],
+        "insert into model_versions values ('atlas-moe', ?, ?, ?, ?)",
+        [number, 1_795_000_000_000 + number, run, _kept(paths, number).resolve().as_uri()],
     )
     connection.execute("insert into runs values (?, 1, ?)", [run, folder.resolve().as_uri()])
     connection.execute(
@@ -220,6 +225,24 @@ def _version(paths: Paths, connection: sqlite3.Connection, number: int, alias: s
     figures = {"rival": "the base rate", "difference": -0.01}
     figures |= {"difference_low": -0.02, "difference_high": -0.005}
     write_json(folder / "promotion.json", json.loads(json.dumps({"figures": figures})))
+
+
+def _kept(paths: Paths, number: int) -> Path:
+    """Return where a version's model lies."""
+    return paths.mlflow_artifacts / "models" / f"m-{number}" / "artifacts"
+
+
+def _weights(paths: Paths, seed: int) -> None:
+    """Write the champion's and the last night's weights: the templates, a little stirred."""
+    torch.manual_seed(seed)
+    model = build_model(read_config(PROJECT / "params.yaml"), variant="moe_mlp")
+    state = {
+        name: tensor + 0.02 * torch.randn_like(tensor) if name.endswith("weight") else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    content = safetensors.torch.save({name: one.contiguous() for name, one in state.items()})
+    for folder in (_kept(paths, 2) / "artifacts", paths.model("moe_mlp")):
+        write_bytes(folder / "model.safetensors", content)
 
 
 def _watched(paths: Paths, markets: list[str]) -> None:

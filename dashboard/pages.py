@@ -15,9 +15,10 @@ from fastapi.responses import Response
 from fastapi.templating import Jinja2Templates
 
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
-from dashboard import gates, monitoring, promotions, scores, symbols
+from dashboard import gates, kernels, monitoring, promotions, scores, symbols
 from dashboard.assets import address
 from dashboard.experts import color, experts
+from dashboard.kernel_sketch import curve, tiles
 from dashboard.links import find_links
 from dashboard.markets import MarketLine, market_line
 from dashboard.nights import last_night
@@ -104,6 +105,16 @@ def gate(
         alarms=attempt(gates.alarms, view.paths, variant, markets),
         watch=attempt(monitoring.newest, view.paths),
         words=("gate", "expert", "load", "dead expert", "gate drift", "fingerprint drift"),
+    )
+
+
+@router.get("/kernels", name="kernels")
+def kernel(request: Request) -> Response:
+    """What the champion's experts look for: each kernel, template against learned."""
+    view: View = request.app.state.view
+    found = attempt(kernels.portrait, view)
+    return page(
+        request, "kernels", found=found, words=("expert", "kernel", "template", "drift", "scale")
     )
 
 
@@ -305,6 +316,8 @@ templates.env.filters |= {
     "ago": _ago,
     "duration": _duration,
     "place": _place,
+    "curve": curve,
+    "tiles": tiles,
     "color": color,
     "counted": counted,
 }

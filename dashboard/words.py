@@ -8,6 +8,13 @@ WORDS: dict[str, str] = {
     " are asked, and how much each counts.",
     "fingerprint": "Eleven statistics of a market at a bar: volatility, trend strength, spread and"
     " so on. The gate sees nothing else of the data.",
+    "kernel": "A small row or square of weights that is slid along a chart: it answers where the"
+    " bars look like it.",
+    "template": "The hand-made shape that a kernel starts from before anything is learned.",
+    "drift": "How far training has bent a kernel away from its template: 0 not at all, 1 nothing of"
+    " it is left.",
+    "scale": "How much an expert listens to a kernel. It starts at 1 on its own and on the shared"
+    " ones, at 0.1 on the others'.",
     "champion": "The version of the model in office: what programs get when they ask for a"
     " probability.",
     "challenger": "A newer version in trial: scored every night against the champion on data that"

@@ -26,7 +26,7 @@ from dashboard.view import View
 from pipelines import diary
 from pipelines.paths import PROJECT, Paths
 
-PAGES = ("/", "/gate", "/symbol", "/benchmark", "/promotions", "/shadow", "/monitor")
+PAGES = ("/", "/gate", "/kernels", "/symbol", "/benchmark", "/promotions", "/shadow", "/monitor")
 CHARTS = (
     "/charts/gate?market=equity_daily",
     "/charts/gate?market=equity_daily&gate=rule",

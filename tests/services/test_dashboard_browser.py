@@ -30,7 +30,14 @@ pytestmark = [
     ),
 ]
 PAGES = (
-    *("/", "/gate", "/symbol?market=equity_daily", "/symbol?market=options_skew", "/benchmark"),
+    *(
+        "/",
+        "/gate",
+        "/kernels",
+        "/symbol?market=equity_daily",
+        "/symbol?market=options_skew",
+        "/benchmark",
+    ),
     *("/promotions", "/shadow", "/monitor", "/nowhere"),
 )
 NIGHTS = ("2026-11-20", "2026-11-21")
