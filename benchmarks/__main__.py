@@ -27,7 +27,7 @@ NAMES = (
     "tuning",
     "leaks",
 )
-OWN = ("predict", "promotion", "registry_kills", "faults", "nightly")
+OWN = ("predict", "promotion", "registry_kills", "faults", "nightly", "backfill")
 SEED = 7
 
 

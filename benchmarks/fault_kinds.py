@@ -1,8 +1,9 @@
 """What can be lost while a night runs, one function a loss; none tells the services about it.
 
-Each takes a home whose services run on workers, breaks one thing, and returns a regular expression
-of which some log must hold a line: a person who looks must find the cause. What has ended is
-started again by whoever calls, as a restart policy of containers would do.
+Each takes a home whose services run on workers and breaks one thing. Beside it stands a regular
+expression of which some log must hold a line written after the loss: a person who looks must find
+the cause. It is a line that no undisturbed night writes. What has ended is started again by whoever
+calls, as a restart policy of containers would do.
 """
 
 import contextlib
@@ -21,49 +22,51 @@ from pipelines.paths import Paths
 from services import distributed
 from services.processes import LOCALHOST, record
 
-__all__ = ["KINDS", "Kind", "filled"]
+__all__ = ["KINDS", "STAGES", "Kind", "filled"]
 
 
 class Kind(NamedTuple):
     """One kind of loss."""
 
     lose: Callable[[Paths], None]
-    cause: str  # what some log says of it; empty where nothing may have been on the way
+    cause: str  # what some log says of it
     stages: tuple[str, ...]  # during which it is tried
     away_s: float = 0.0  # before what is lost is started again
+    is_noticed: bool = True  # False where nothing may have been on the way that could be lost
 
 
-ANY = ("ingest", "markets.validate", "markets.fingerprint", "train", "benchmark", "register")
-REGISTRY = ("train", "benchmark", "register", "promote")
+STAGES = (  # in the order of a night; the two of a market run side by side over markets
+    *("ingest", "snapshot", "markets.validate", "markets.fingerprint", "train", "benchmark"),
+    *("register", "promote"),
+)
+TRAINING_S = 60.0  # until a training has begun
+REGISTRY = ("register", "promote")
 
 
 def worker(paths: Paths) -> None:
-    """Lose a machine: the worker that runs a training, or any, with all it started."""
-    chosen = _workers_at_work(paths) or [_process(paths, "airflow-worker-1")]
-    _kill_session(chosen[0])
+    """Lose a machine: a worker that has a task, or any, with all it started."""
+    _kill_family(_worker_at_work(paths))
 
 
 def worker_head(paths: Paths) -> None:
     """Kill a worker's first process alone, as the kernel's out-of-memory killer may."""
-    chosen = _workers_at_work(paths) or [_process(paths, "airflow-worker-1")]
-    chosen[0].kill()
+    _worker_at_work(paths).kill()
 
 
 def training(paths: Paths) -> None:
-    """Kill a training in its own process; without one, a task."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "train" in words and str(paths.home) in words:
-            process.kill()
-            return
-    worker(paths)
+    """Kill a training in its own process, as soon as there is one."""
+    deadline = time.monotonic() + TRAINING_S
+    while not (found := [p for p in psutil.process_iter() if _trains(p, paths)]):
+        assert time.monotonic() < deadline, "no training began"
+        time.sleep(0.05)
+    found[0].kill()
 
 
 def killed(name: str) -> Callable[[Paths], None]:
     """Return what kills one program of a home with all it started."""
 
     def kill(paths: Paths) -> None:
-        _kill_session(_process(paths, name))
+        _kill_family(_process(paths, name))
 
     return kill
 
@@ -105,13 +108,20 @@ def filled(folder: Path) -> Any:
         ballast.unlink()
 
 
-def _workers_at_work(paths: Paths) -> list[psutil.Process]:
-    found = []
-    for name in distributed.WORKERS:
-        if record(paths, name) and (process := _process(paths, name)):
-            busy = [p for p in process.children(recursive=True) if "train" in _words(p)]
-            found += [process] if busy else []
-    return found
+def _worker_at_work(paths: Paths) -> psutil.Process:
+    """Return a worker that has a task, the first if none has."""
+    found = [_process(paths, name) for name in distributed.WORKERS if record(paths, name)]
+    busy = [p for p in found if any(map(_is_task, p.children(recursive=True)))]
+    return (busy or found)[0]
+
+
+def _is_task(process: psutil.Process) -> bool:
+    return "airflow supervisor" in " ".join(_words(process))
+
+
+def _trains(process: psutil.Process, paths: Paths) -> bool:
+    words = _words(process)
+    return "pipelines" in words and "train" in words and str(paths.home) in words
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -126,26 +136,33 @@ def _process(paths: Paths, name: str) -> psutil.Process:
     return psutil.Process(found["pid"])
 
 
-def _kill_session(leader: psutil.Process) -> None:
+def _kill_family(leader: psutil.Process) -> None:
     family = [leader, *leader.children(recursive=True)]
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
 
-_GONE = r"heartbeat|SIGKILL|was ended by|exit(ed)? .*-9|lost"
-_DATABASE = r"OperationalError|server closed the connection|connection to server|shutting down"
+_DATABASE = r"OperationalError|server closed the connection|received fast shutdown request"
+
+
+def _ended(name: str) -> str:
+    return rf"{name} \(pid \d+\) had ended"  # in services.log, by whoever starts it again
+
+
 KINDS = {
-    "worker": Kind(worker, _GONE, ANY),
-    "worker_head": Kind(worker_head, _GONE, ANY),
+    "worker": Kind(worker, r"without a heartbeat|" + _ended(r"airflow-worker-\d"), STAGES),
+    "worker_head": Kind(
+        worker_head, r"without a heartbeat|" + _ended(r"airflow-worker-\d"), STAGES
+    ),
     "training": Kind(training, r"was ended by SIGKILL", ("train",)),
-    "scheduler": Kind(killed("airflow-scheduler"), r"[Aa]dopt|orphan|reset|Resetting", ANY),
-    "api_server": Kind(killed("airflow-api-server"), r"[Cc]onnection refused|ConnectError", ANY),
-    "dag_processor": Kind(killed("airflow-dag-processor"), r"dag.processor|DagProcessor", ANY),
-    "postgres_restarted": Kind(postgres_restarted, _DATABASE, ANY, 3),
-    "postgres_killed": Kind(killed("postgres"), _DATABASE, ANY, 3),
-    "redis_flushed": Kind(redis_flushed, "", ANY),
-    "redis_killed": Kind(killed("redis"), r"ConnectionError|Connection refused|[Rr]edis", ANY, 3),
-    "mlflow": Kind(killed("mlflow"), r"Max retries|Connection refused|mlflow", REGISTRY, 20),
-    "disk_full": Kind(disk_full, r"No space left on device", ANY),
+    "scheduler": Kind(killed("airflow-scheduler"), _ended("airflow-scheduler"), STAGES),
+    "api_server": Kind(killed("airflow-api-server"), _ended("airflow-api-server"), STAGES),
+    "dag_processor": Kind(killed("airflow-dag-processor"), _ended("airflow-dag-processor"), STAGES),
+    "postgres_restarted": Kind(postgres_restarted, _DATABASE, STAGES, 3),
+    "postgres_killed": Kind(killed("postgres"), _ended("postgres"), STAGES, 3),
+    "redis_flushed": Kind(redis_flushed, r"stuck in queued", STAGES, is_noticed=False),
+    "redis_killed": Kind(killed("redis"), _ended("redis"), STAGES, 3),
+    "mlflow": Kind(killed("mlflow"), _ended("mlflow"), REGISTRY, 20),
+    "disk_full": Kind(disk_full, r"No space left on device", STAGES),
 }

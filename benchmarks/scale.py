@@ -2,11 +2,12 @@
 
 `python -m benchmarks scale` writes archives of random walks, 320 sessions a symbol, and runs
 ingest, validate, fingerprint and predict (collecting the newest windows from the store and asking a
-network of the default size) over each. Before each it runs the stage on another market of three
-symbols, so that imports and compilation are in no figure. What is finished stays in
+network of the default size, as ONNX) over each. Before each it runs the stage on another market of
+three symbols, so that imports and compilation are in no figure. What is finished stays in
 var/benchmarks/scale, so a run that was stopped goes on; remove it to measure anew.
 
 - Seconds are processor time, because machines are shared; wall time is beside it.
+- What a stage tells the scheduler (an XCom) is measured in bytes, of at most `XCOM_BYTES`.
 - Memory is the largest resident set of a stage less what was resident before it.
 - The case `minute` is one symbol with 100,000 1-minute bars: what a bar costs, for docs/scale.md.
 - A stage also has a fixed cost (a suite, a page, a table), which ten symbols share and 5,000 do not
@@ -16,7 +17,9 @@ var/benchmarks/scale, so a run that was stopped goes on; remove it to measure an
 """
 
 import ctypes
+import functools
 import gc
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +34,7 @@ from benchmarks.balance import PROJECT
 from benchmarks.harness import Ratio, Report, Timing, metadata
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
+from pipelines.tasks import XCOM_BYTES, brief
 
 __all__ = ["MINUTE", "SIZES", "STAGES", "configuration", "measured", "run"]
 
@@ -52,6 +56,8 @@ def run(seed: int, sizes: tuple[int, ...] = SIZES) -> Report:
     results, ratios = [], []
     for stage in STAGES:
         for size in sizes:
+            told = found[size][stage]["told"]
+            results.append(Timing(f"{stage} told of {size}", "bytes", told, told, told, 1))
             for name, unit, factor in _SHOWN:
                 value = factor * found[size][stage][name] / size
                 label = f"{stage} {name} a symbol of {size}"
@@ -60,7 +66,22 @@ def run(seed: int, sizes: tuple[int, ...] = SIZES) -> Report:
         results.append(Timing(f"{stage} seconds a 1-minute bar", "us", bar, bar, bar, 1))
         for name, _, _ in _SHOWN:
             ratios.append(Ratio(f"{stage}_{name}_growth", _growth(found, stage, name), FLAT))
+        most = max(found[size][stage]["told"] for size in sizes)
+        ratios.append(Ratio(f"{stage}_told_share", most / XCOM_BYTES, 1.0))
+    results += [Timing(f"{k} a 1-minute bar", "bytes", v, v, v, 1) for k, v in _bytes(minute)]
     return Report(results, ratios)
+
+
+def _bytes(minute: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return what a bar of the case `minute` takes: in the store, in fingerprints, in memory."""
+    home = Paths(WORK / MINUTE / "home")
+    stored = sum(path.stat().st_size for path in (home.data / "bars" / MINUTE).rglob("*.parquet"))
+    described = (home.artifacts / "fingerprints" / f"{MINUTE}.parquet").stat().st_size
+    held = minute["validate"]["memory"]
+    names = ("store", "fingerprints", "memory of validate")
+    return [
+        (name, total / BARS) for name, total in zip(names, (stored, described, held), strict=True)
+    ]
 
 
 _SHOWN = (("seconds", "ms", 1e3), ("wall", "ms", 1e3), ("memory", "KiB", 1 / 1024))
@@ -141,42 +162,55 @@ def _stage(stage: str, case: str) -> dict[str, float]:
     _work(paths, config, stage, _WARM, folder)
     before = _fresh_memory()
     processor, wall = time.process_time(), time.perf_counter()
-    _work(paths, config, stage, market, folder)
+    summary = _work(paths, config, stage, market, folder)
     return {
         "seconds": time.process_time() - processor,
         "wall": time.perf_counter() - wall,
         "memory": float(_memory("VmHWM") - before),
+        "told": float(len(json.dumps(brief(summary), default=str))),
     }
 
 
-def _work(paths: Paths, config: ATLASConfig, stage: str, market: str, folder: Path) -> None:
+def _work(
+    paths: Paths, config: ATLASConfig, stage: str, market: str, folder: Path
+) -> dict[str, Any]:
+    """Run a stage on a market; return its summary."""
     from pipelines import fingerprint, ingest, validate
 
     if stage == "ingest":
-        ingest.run(paths, config, as_of=NIGHT, market=market, folder=folder)
-    elif stage == "validate":
-        validate.run(paths, config, as_of=NIGHT, market=market)
-    elif stage == "fingerprint":
-        fingerprint.run(paths, config, as_of=NIGHT, market=market)
-    else:
-        _predict(paths, config, market)
+        return ingest.run(paths, config, as_of=NIGHT, market=market, folder=folder)
+    if stage == "predict":
+        return _predict(paths, config, market)
+    run = validate.run if stage == "validate" else fingerprint.run
+    return run(paths, config, as_of=NIGHT, market=market)
 
 
-def _predict(paths: Paths, config: ATLASConfig, market: str) -> None:
+def _predict(paths: Paths, config: ATLASConfig, market: str) -> dict[str, Any]:
     """Collect the newest bars of every symbol from the store and answer them in one call."""
-    from atlas.graphs import Graphs
-    from atlas.moe import AtlasMoE, build_model
-    from atlas.serving import Served, forecast
-    from pipelines import challenge, graph_files, store
+    from atlas.serving import forecast
+    from pipelines import challenge, store
 
     rows = pd.DataFrame({"market": market, "symbol": store.symbols(paths, market)})
     rows = rows.assign(timestamp=NIGHT - pd.Timedelta(days=1))
     frame = challenge.frames(paths, config, rows, NIGHT).drop(columns="since")
+    answers = forecast(_served(), frame)
+    assert len(answers) == len(rows)
+    return {"answers": len(answers)}
+
+
+@functools.cache
+def _served() -> Any:
+    """Return an untrained network of the default size as its ONNX graphs, as a version has them."""
+    from atlas.graphs import Graphs
+    from atlas.moe import AtlasMoE, build_model
+    from atlas.serving import Served
+    from pipelines import graph_files
+
+    config = configuration()
     model = build_model(config, variant="moe_mlp")
     assert isinstance(model, AtlasMoE)
     graphs = Graphs(graph_files.graphs_of(model.eval()), model.expert_ids, model.markets)
-    answers = forecast(Served.of(graphs, config, tuple(config.markets), "scale"), frame)
-    assert len(answers) == len(rows)
+    return Served.of(graphs, config, tuple(config.markets), "scale")
 
 
 def _fresh_memory() -> int:

@@ -24,7 +24,8 @@ keep broker_url "redis://:$(< secrets/redis_password)@redis:6379/0"
 keep mlflow_login "admin
 $(< secrets/mlflow_password)"
 chmod 600 secrets/*
-printf 'ATLAS_UID=%s\nATLAS_GID=%s\n' "$(id -u)" "$(id -g)" > .env
+others=$(grep -v '^ATLAS_[UG]ID=' .env 2> /dev/null || true)
+printf '%s\n' "ATLAS_UID=$(id -u)" "ATLAS_GID=$(id -g)" ${others:+"$others"} > .env
 echo "Airflow's login:   admin, the password in docker/secrets/airflow_passwords"
 echo "MLflow's login:    admin, the password in docker/secrets/mlflow_password"
 echo "dashboard's token: docker/secrets/dashboard_token"

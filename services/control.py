@@ -22,6 +22,7 @@ from services.processes import (
     free_port,
     is_free,
     log_path,
+    note,
     record,
     start,
     stop,
@@ -29,7 +30,7 @@ from services.processes import (
 )
 from services.rest import Airflow
 
-__all__ = ["NAMES", "down", "interruptible", "running", "temporarily", "up"]
+__all__ = ["NAMES", "down", "interruptible", "running", "tell_of_ended", "temporarily", "up"]
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ def up(
 def _up(paths: Paths, params: Path, wanted: Mapping[str, tuple[str, int]]) -> Airflow:
     # workers go on with their tasks though a scheduler has ended; a scheduler's own forks do not
     found = running(paths, params, survivors=distributed.backing(paths) is not None)
+    tell_of_ended(paths)
     stop(paths, [name for name in NAMES if found is None or not alive(paths, name)])  # of a crash
     found = found or {}
     for name, (variable, port) in wanted.items():
@@ -95,6 +97,16 @@ def _up(paths: Paths, params: Path, wanted: Mapping[str, tuple[str, int]]) -> Ai
         dashboard_server.program(paths, params, found["dashboard"]),
     )
     return _start(paths, programs, found["airflow-api-server"], bound=False)
+
+
+def tell_of_ended(paths: Paths) -> None:
+    """Write down which programs had ended by themselves: nothing else tells of a kill."""
+    for name in NAMES:
+        found = record(paths, name)
+        if found and not found["bound"] and not alive(paths, name):
+            text = f"{name} (pid {found['pid']}) had ended without `down`; it is started again"
+            log.warning("%s; its last lines are in %s.1", text, log_path(paths, name))
+            note(paths, text)
 
 
 def down(paths: Paths) -> list[str]:

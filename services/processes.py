@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import datetime as dt
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ __all__ = [
     "free_port",
     "is_free",
     "log_path",
+    "note",
     "record",
     "start",
     "stop",
@@ -160,6 +162,15 @@ def free_port(preferred: int) -> int:
 def log_path(paths: Paths, name: str) -> Path:
     """Return the file that takes a program's output."""
     return paths.var / "logs" / f"{name}.log"
+
+
+def note(paths: Paths, text: str) -> None:
+    """Add a line with the time to var/logs/services.log, which tells of the programs themselves."""
+    file = log_path(paths, "services")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    moment = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(f"{moment} {text}\n")
 
 
 def tail(path: Path, lines: int = 15) -> str:

@@ -69,6 +69,15 @@ class Airflow:
         """End a run as failed; its running tasks are ended too."""
         self._call("PATCH", _run(dag_id, run_id), {"state": "failed"})
 
+    def runs(self, dag_id: str, kind: str) -> list[dict[str, Any]]:
+        """Return the runs of a DAG: those that are `manual`, `scheduled` or `backfill`."""
+        query = urlencode({"run_type": kind, "limit": 100})
+        return list(self._call("GET", f"/api/v2/dags/{dag_id}/dagRuns?{query}")["dag_runs"])
+
+    def pause(self, dag_id: str, *, is_paused: bool) -> None:
+        """Let no run of a DAG begin, or let them begin again; a run under way goes on."""
+        self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": is_paused})
+
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run."""
         answer = self._call("GET", f"{_run(dag_id, run_id)}/taskInstances?limit=100")

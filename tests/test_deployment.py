@@ -83,6 +83,36 @@ def test_secrets_of_compose_are_long_private_and_kept(tmp_path: Path) -> None:
     assert all(len(made[0][name]) >= 86 for name in ("jwt_secret", "mlflow_key", "redis_password"))
 
 
+def test_images_are_pinned_by_digest_on_demand(tmp_path: Path) -> None:
+    """docker/digests.sh asks for every image's digest once and keeps what else is in .env."""
+    folder, programs = tmp_path / "docker", tmp_path / "bin"
+    folder.mkdir()
+    programs.mkdir()
+    for name in ("digests.sh", "compose.yaml"):
+        (folder / name).write_text((PROJECT / "docker" / name).read_text())
+    (folder / ".env").write_text("ATLAS_UID=7\nREDIS_IMAGE=redis:1.0@sha256:old\n")
+    stand_in = programs / "docker"
+    digest = "sha256:" + "0a" * 32
+    stand_in.write_text(f'#!/bin/sh\necho "$4" >> {tmp_path}/asked\necho {digest}\n')
+    stand_in.chmod(0o755)
+    variables = {"PATH": f"{programs}:/usr/bin:/bin"}
+    subprocess.run(["bash", folder / "digests.sh"], check=True, env=variables, capture_output=True)
+    asked = (tmp_path / "asked").read_text().split()
+    assert [one.partition(":")[0] for one in asked] == ["postgres", "python", "redis"]
+    kept = (folder / ".env").read_text().splitlines()
+    assert kept[0] == "ATLAS_UID=7"
+    assert sorted(kept[1:]) == sorted(
+        f"{one.partition(':')[0].upper()}_IMAGE={one}@{digest}" for one in asked
+    )
+    stand_in.write_text("#!/bin/sh\necho no such manifest\n")
+    failed = subprocess.run(
+        ["bash", folder / "digests.sh"], check=False, env=variables, capture_output=True, text=True
+    )
+    assert failed.returncode == 2
+    assert "got 'no such manifest'" in failed.stderr
+    assert (folder / ".env").read_text().splitlines() == kept
+
+
 def test_a_home_keeps_its_form(tmp_path: Path) -> None:
     """A home with a registry in SQLite takes no workers; one with workers keeps its ports."""
     near, far = Paths(tmp_path / "near"), Paths(tmp_path / "far")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,18 @@ from pipelines import claim
 from pipelines.files import write_json
 from pipelines.home import night_lock
 from pipelines.paths import PROJECT, Paths
-from services.processes import Program, alive, free_port, is_free, record, start, stop, tail
+from services import control
+from services.processes import (
+    Program,
+    alive,
+    free_port,
+    is_free,
+    log_path,
+    record,
+    start,
+    stop,
+    tail,
+)
 
 FAMILY = """
 import signal, subprocess, sys, time
@@ -67,6 +79,19 @@ def test_stop_ends_children_of_a_dead_leader(
     assert alive(paths, "family") is None
     stop(paths, ["family"])
     assert not any(map(_runs, children))
+
+
+def test_what_ended_by_itself_is_written_down(paths: Paths, family: Program) -> None:
+    """A start tells of a program that was killed, by name and pid; of one that runs, nothing."""
+    told = log_path(paths, "services")
+    pid = start(paths, replace(family, name="redis"), bound=False)
+    control.tell_of_ended(paths)
+    assert not told.exists()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    control.tell_of_ended(paths)
+    assert f"redis (pid {pid}) had ended" in told.read_text()
+    stop(paths, ["redis"])
 
 
 def test_a_reused_pid_is_left_alone(paths: Paths) -> None:

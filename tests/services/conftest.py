@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.faults import eager
+from benchmarks.fault_rig import eager
 from pipelines.paths import PROJECT, Paths
 from services import airflow, control
 from services.processes import alive
