@@ -40,6 +40,7 @@ TINY = PROJECT / "tests" / "params_tiny.yaml"
 AS_OF = "2026-11-20"
 NIGHT_S = 900.0  # then a task hangs
 KEPT = ("airflow", "mlflow", "redis", "secrets", "run", "logs", "postgres")  # of var/
+BEFORE, AFTER = 70, 30  # letters of a line around the cause
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
 MOVING = ("registration.json", "promotion.json", "champions.json")  # they hold the version's key
 ROWS = ("alembic_version", "experiments", "workspaces")  # of MLflow's tables: its own set-up
@@ -189,13 +190,14 @@ def marks(paths: Paths) -> dict[int, int]:
 
 
 def named(paths: Paths, cause: str, before: Mapping[int, int]) -> str:
-    """Return the first line that some log has had since `before` and that names the cause."""
+    """Return a piece of the first line that names the cause and that a log has had since `before`."""
     pattern = re.compile(cause)
     for path in _logs(paths):
         text = path.read_bytes()[before.get(path.stat().st_ino, 0) :]
         for line in text.decode(errors="replace").splitlines():
-            if pattern.search(line):
-                return f"{path.name}: {line.strip()[:160]}"
+            if match := pattern.search(line):
+                said = line[max(0, match.start() - BEFORE) : match.end() + AFTER]
+                return f"{path.name}: {said.strip()}"
     return ""
 
 
