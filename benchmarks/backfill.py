@@ -1,6 +1,6 @@
 """Backfill a month while the services run: every night registers, none promotes, never two at once.
 
-`python -m benchmarks backfill`; `--help` tells its options. On one machine (LocalExecutor) a first
+`python -m benchmarks backfill`; `--help` tells its options. On two workers over PostgreSQL a first
 night of one tiny market of tests/params_tiny.yaml gets a champion. While it runs a second one is
 asked for, which must wait. Then `airflow backfill create` runs the nights before it again, one
 after another. In its midst the DAG is paused for a while: the night under way ends, no other
@@ -13,6 +13,7 @@ begins, and after the pause the backfill goes on. Asked in the end:
 
 import datetime as dt
 import itertools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from benchmarks.harness import Ratio, Report, metadata, timing
 from pipelines import tracking
 from pipelines.files import write_json
 from pipelines.paths import PROJECT, Paths
-from services import airflow, control
+from services import airflow, control, stores
 from services.processes import clean_environment
 from services.rest import Airflow
 
@@ -54,7 +55,7 @@ def run(nights: int = 21, port: int = 28180) -> Report:
     with tempfile.TemporaryDirectory() as work:
         paths, params = Paths(Path(work) / "home"), eager(Path(work), (MARKET,))
         ports = {"airflow_port": port, "mlflow_port": port + 1, "dashboard_port": port + 2}
-        control.up(paths, params, **ports)
+        control.up(paths, params, workers=2, **ports)
         client = Patient(port, airflow.USER, airflow.password(paths))
         try:
             waited = _two_at_once(client)
@@ -70,6 +71,7 @@ def run(nights: int = 21, port: int = 28180) -> Report:
             after = tracking.champion(paths)
         finally:
             control.down(paths)
+            shutil.rmtree(stores.cluster(paths), ignore_errors=True)
     assert before is not None
     assert after is not None
     claims = [

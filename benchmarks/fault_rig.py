@@ -190,7 +190,7 @@ def marks(paths: Paths) -> dict[int, int]:
 
 
 def named(paths: Paths, cause: str, before: Mapping[int, int]) -> str:
-    """Return a piece of the first line that names the cause and that a log has had since `before`."""
+    """Return a piece of the first line since `before` that names the cause in some log."""
     pattern = re.compile(cause)
     for path in _logs(paths):
         text = path.read_bytes()[before.get(path.stat().st_ino, 0) :]

@@ -55,6 +55,7 @@ POOLS = {"atlas_training": 2}  # trainings at once: what one small machine has m
 HEARTBEAT_S = 45  # a task that is silent for so long is dead
 LATE_MINUTES = "240"  # a run that takes longer is told of
 QUEUED_S = 60  # a task that waits for a worker for so long is queued again
+LOCKED_S = 30  # for so long a busy SQLite is waited for; a backfill writes beside the scheduler
 _LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
@@ -189,7 +190,7 @@ def _configuration(paths: Paths, folder: Path) -> str:
             "simple_auth_manager_users": f"{USER}:admin",
             "simple_auth_manager_passwords_file": _password_file(folder),
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{_database(folder)}"},
+        "database": {"sql_alchemy_conn": f"sqlite:///{_database(folder)}?timeout={LOCKED_S}"},
         "logging": {"base_log_folder": folder / "logs", "colored_console_log": False},
         "api": {"host": LOCALHOST, "workers": 1},
         "api_auth": {},
