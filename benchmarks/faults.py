@@ -86,20 +86,18 @@ def _night(kinds: Sequence[str], draw: random.Random) -> tuple[Loss, ...]:
     possible = [
         (order, stages)
         for order in itertools.permutations(kinds)
-        for stages in itertools.product(*(KINDS[kind].stages for kind in order))
-        if all(_rank(one) < _rank(next_one) for one, next_one in itertools.pairwise(stages))
+        for stages in itertools.combinations(STAGES, len(kinds))
+        if all(stage in KINDS[kind].stages for kind, stage in zip(order, stages, strict=True))
+        and not {"markets.validate", "markets.fingerprint"} <= set(stages)  # they run side by side
     ]
     assert possible, f"{kinds} strike in the same stage"
     delays = [round(draw.uniform(0, DELAY_S), 2) for _ in kinds]
     return tuple(itertools.starmap(Loss, zip(*draw.choice(possible), delays, strict=True)))
 
 
-def _rank(stage: str) -> int:
-    # a market's two stages run side by side with another market's: neither is the earlier one
-    return STAGES.index("markets.validate" if stage.startswith("markets.") else stage)
-
-
-def one_night(rig: Rig, number: int, losses: tuple[Loss, ...], calm: dict[str, str]) -> Any:
+def one_night(
+    rig: Rig, number: int, losses: tuple[Loss, ...], calm: dict[str, str]
+) -> dict[str, Any]:
     """Run one night with its losses; say how it went."""
     rig.empty()
     began, struck, before = time.monotonic(), list[bool](), []
