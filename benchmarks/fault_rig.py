@@ -31,7 +31,6 @@ __all__ = [
     "eager",
     "follow",
     "lose_during",
-    "marks",
     "named",
     "outcome",
 ]
@@ -123,25 +122,28 @@ def begin(rig: Rig, run_id: str) -> None:
     rig.client.trigger(airflow.DAG_ID, run_id, {"as_of": AS_OF})
 
 
-def lose_during(rig: Rig, run_id: str, kind: Kind, stage: str, delay_s: float) -> bool:
+def lose_during(
+    rig: Rig, run_id: str, kind: Kind, stage: str, delay_s: float
+) -> dict[int, int] | None:
     """Lose something once `stage` of a run is at work, and start again what has ended.
 
     Returns:
-        Whether the run came as far as the stage and was still under way then.
+        How long each log was then; None if the run came not so far, or had ended.
     """
     deadline = time.monotonic() + NIGHT_S
     while not _has_begun(rig, run_id, stage):
         if time.monotonic() > deadline:
-            return False
+            return None
         rig.restore()  # a scheduler may end some time after it has lost its database
         time.sleep(0.3)
     time.sleep(delay_s)
     rig.restore()
     is_under_way = rig.client.run_state(airflow.DAG_ID, run_id) == "running"
+    before = marks(rig.paths)
     kind.lose(rig.paths)
     time.sleep(kind.away_s)
     rig.restore()
-    return is_under_way
+    return before if is_under_way else None
 
 
 def follow(rig: Rig, run_id: str) -> str:

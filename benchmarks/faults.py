@@ -39,7 +39,6 @@ from benchmarks.fault_rig import (
     eager,
     follow,
     lose_during,
-    marks,
     named,
     outcome,
 )
@@ -100,12 +99,11 @@ def one_night(
 ) -> dict[str, Any]:
     """Run one night with its losses; say how it went."""
     rig.empty()
-    began, struck, before = time.monotonic(), list[bool](), []
+    began, before = time.monotonic(), list[dict[int, int] | None]()
     run_id = f"fault-{number}-{int(time.time())}"
     begin(rig, run_id)
     for loss in losses:
-        before.append(marks(rig.paths))
-        struck.append(lose_during(rig, run_id, KINDS[loss.kind], loss.stage, loss.delay_s))
+        before.append(lose_during(rig, run_id, KINDS[loss.kind], loss.stage, loss.delay_s))
     state, runs = follow(rig, run_id), 1
     if state == "failed":
         runs, run_id = 2, f"{run_id}-again"
@@ -114,9 +112,9 @@ def one_night(
     left = [t for t in rig.client.tasks(airflow.DAG_ID, run_id) if t["state"] not in ENDED]
     found = outcome(rig.paths)
     differing = sorted(k for k in calm.keys() | found.keys() if calm.get(k) != found.get(k))
-    is_same = state == "success" and all(struck) and not left and not differing
+    is_same = state == "success" and None not in before and not left and not differing
     told = [
-        named(rig.paths, KINDS[loss.kind].cause, at)
+        named(rig.paths, KINDS[loss.kind].cause, at or {})
         for loss, at in zip(losses, before, strict=True)
     ]
     return {
