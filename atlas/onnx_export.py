@@ -7,7 +7,7 @@
   `expert_weights`, as `atlas.gate.dense_weights` lays a routing out. A random gate is only exported
   so: it hashes the digits of a row, and the last of them differ between runtimes.
 - The batch axis is free. Everything that does not depend on a window (masked and centered kernels,
-  say) is folded into constants here.
+  say) is folded into constants here, and a mixture is traced in its `atlas.graph_form`.
 """
 
 import io
@@ -21,6 +21,7 @@ from torch.onnx.utils import register_custom_op_symbolic
 from atlas.ensemble import Ensemble
 from atlas.errors import ModelError
 from atlas.gate import RandomGate, Routing, RuleGate
+from atlas.graph_form import graph_form
 from atlas.inputs import Inputs
 from atlas.moe import AtlasMoE, Network
 
@@ -87,7 +88,7 @@ def export(
     # ONNX has had this operator since opset 9; torch's translator does not know it.
     register_custom_op_symbolic("aten::atanh", _atanh, 9)
     buffer = io.BytesIO()
-    graph = _Graph(network.eval(), inputs.modality, names, answering)
+    graph = _Graph(graph_form(network.eval()), inputs.modality, names, answering)
     outputs = ANSWERS if answering else OUTPUTS
     with torch.inference_mode(), warnings.catch_warnings():
         # The tracer warns of every Python number it freezes; all of them are widths of the network.

@@ -2,12 +2,14 @@
 
 - Both run as ONNX graphs and eagerly, on one thread, interleaved with an identical second CNN: its
   ratio to the first, `control_over_cnn`, is what the machine alone makes of a ratio. Seconds are a
-  processor's.
+  processor's. Where a session's memory happens to lie moves its time by some percent, for as long
+  as it lives: so all are opened anew, in another order, after every few rounds.
 - `moe` has the gate inside; `routed` reads the gate's weights from the fingerprint row, where a
   gate can write them once a bar. `discrete` is a peer: whole networks per expert, each of which
-  answers the windows whose top two it is in.
-- Weights are those of the home's last night where there is one, fresh ones elsewhere: time does not
-  depend on their values.
+  answers the windows whose top two it is in. The other peers are what else was tried for the rows
+  of experts (`benchmarks.row_forms`), with how far their answers are from the eager network's.
+- Weights are those of the home's last night where there is one, fresh ones elsewhere, moved a
+  little at random, so that no answer is trivial: time does not depend on their values.
 """
 
 import os
@@ -29,22 +31,33 @@ from atlas.config import ATLASConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.gate import dense_weights
 from atlas.inputs import HAR, SKIP, Inputs
-from atlas.moe import Network, build_model
+from atlas.moe import AtlasMoE, Network, build_model
 from atlas.onnx_export import WEIGHTS, export, input_names
 from benchmarks.forms import taken
-from benchmarks.harness import Ratio, Report, Timing, interleave, ratio, timing
+from benchmarks.harness import Ratio, Report, Seconds, Timing, interleave, ratio, timing
+from benchmarks.row_forms import (
+    AsTrained,
+    FusedGate,
+    RowMoE,
+    StridedMoE,
+    described,
+    folded,
+    of_one_bar,
+)
 
-__all__ = ["feed", "load_network", "operators", "run", "session_of", "windows"]
+__all__ = ["distances", "feed", "load_network", "operators", "run", "session_of", "windows"]
 
 BATCHES = (1, 32, 256)
-ROUNDS = 150  # each of `REPEATS` calls, so that a round is long against the clock
+OPENINGS = 15  # of all sessions, each followed by its share of the rounds
+ROUNDS = 10  # after an opening, each of `REPEATS` calls, so that a round is long against the clock
+EAGER_ROUNDS = 30
 REPEATS = {1: 20, 32: 2, 256: 1}
-EAGER_SHARE = 5  # eager is slower and steadier: a fifth of the rounds
 TARGETS = {"moe": 1.08, "routed": 1.05}
 PROJECT = Path(__file__).parent.parent
 
 Feed = dict[str, npt.NDArray[np.generic]]
 Work = Callable[[], object]
+Graph = tuple[bytes, Feed]
 
 
 def run(seed: int) -> Report:
@@ -55,24 +68,12 @@ def run(seed: int) -> Report:
     networks = {name: load_network(name) for name in ("cnn", "moe_mlp", "moe_rule")}
     for rows in BATCHES:
         inputs = windows(rows, seed)
-        for runtime, works in (
-            ("onnx", _onnx(networks, inputs)),
-            ("eager", _eager(networks, inputs)),
-        ):
-            rounds = ROUNDS if runtime == "onnx" else ROUNDS // EAGER_SHARE
-            repeats = REPEATS[rows]
-            repeated = {k: _repeated(w, repeats) for k, w in works.items()}
-            seconds = interleave(repeated, rounds, time.process_time)
-            micros = {k: [1e6 * s / repeats for s in v] for k, v in seconds.items()}
-            prefix = "" if runtime == "onnx" else "eager_"
-            for name, values in micros.items():
-                results.append(timing(f"{prefix}{name}_b{rows}", "us/batch", values))
-                if name != "cnn":
-                    target = TARGETS.get(name) if runtime == "onnx" else None
-                    label = f"{prefix}{name}_over_cnn_b{rows}"
-                    ratios.append(ratio(label, values, micros["cnn"], target))
-            added = np.subtract(micros["moe"], micros["cnn"]).tolist()
-            results.append(timing(f"{prefix}moe_added_b{rows}", "us/batch", added))
+        seconds = _onnx(networks, inputs, REPEATS[rows], seed)
+        _report(results, ratios, seconds, rows, "")
+        works = {name: _repeated(w, REPEATS[rows]) for name, w in _eager(networks, inputs).items()}
+        seconds = interleave(works, EAGER_ROUNDS, time.process_time)
+        _report(results, ratios, seconds, rows, "eager_")
+    results += distances(networks["moe_mlp"], windows(32, seed))
     for label, network, routed in (
         ("cnn", networks["cnn"], False),
         ("moe", networks["moe_mlp"], False),
@@ -80,6 +81,20 @@ def run(seed: int) -> Report:
     ):
         results.append(timing(f"{label}_operators", "operators", [operators(network, routed)]))
     return Report(results, ratios)
+
+
+def _report(
+    results: list[Timing], ratios: list[Ratio], seconds: Seconds, rows: int, prefix: str
+) -> None:
+    """Add what one batch size and runtime took."""
+    micros = {k: [1e6 * s / REPEATS[rows] for s in v] for k, v in seconds.items()}
+    for name, values in micros.items():
+        results.append(timing(f"{prefix}{name}_b{rows}", "us/batch", values))
+        if name != "cnn":
+            target = None if prefix else TARGETS.get(name)
+            ratios.append(ratio(f"{prefix}{name}_over_cnn_b{rows}", values, micros["cnn"], target))
+    added = np.subtract(micros["moe"], micros["cnn"]).tolist()
+    results.append(timing(f"{prefix}moe_added_b{rows}", "us/batch", added))
 
 
 def operators(network: Network, routed: bool) -> int:
@@ -102,6 +117,9 @@ def load_network(variant: str) -> Network:
     weights = home / "artifacts" / "models" / variant / "model.safetensors"
     if weights.is_file():
         network.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.05 * torch.randn_like(weight)
     return network.eval()
 
 
@@ -125,33 +143,87 @@ def windows(rows: int, seed: int) -> Inputs:
 
 def session_of(network: Network, *, routed: bool = False) -> onnxruntime.InferenceSession:
     """Return a one-thread session of a network's charts."""
+    return _opened(export(network, windows(2, 0), routed=routed))
+
+
+def distances(moe: Network, inputs: Inputs) -> list[Timing]:
+    """Say how far the answers of each form are at most from the eager network's."""
+    found = []
+    for name, (graph, given) in _forms(moe, inputs).items():
+        asked = of_one_bar(inputs) if name == "folded" else inputs
+        with torch.inference_mode():
+            output = moe(asked)
+        said = _opened(graph).run(None, given)
+        gaps = [
+            float(np.abs(ours - theirs.numpy()).max())
+            for ours, theirs in zip(said, (output.logit, output.log_rv), strict=False)
+        ]
+        found.append(timing(f"{name}_distance", "nats", [max(gaps)]))
+    return found
+
+
+def _onnx(networks: dict[str, Network], inputs: Inputs, repeats: int, seed: int) -> Seconds:
+    """Return seconds of rounds, every work's in the same order."""
+    cnn, moe = networks["cnn"], networks["moe_mlp"]
+    random = np.random.default_rng(seed)
+    plain = export(cnn, windows(2, 0))
+    with torch.inference_mode():
+        weights = dense_weights(moe(inputs).routing)
+    graphs: dict[str, list[Graph]] = {
+        "cnn": [(plain, feed(cnn, inputs))],
+        "control": [(plain, feed(cnn, inputs))],
+        "rule": [(export(networks["moe_rule"], windows(2, 0)), feed(networks["moe_rule"], inputs))],
+        "discrete": [
+            (plain, feed(cnn, taken(inputs, weights[:, column] > 0)))
+            for column in range(weights.shape[1])
+            if (weights[:, column] > 0).any()
+        ],
+    }
+    graphs |= {name: [graph] for name, graph in _forms(moe, inputs).items()}
+    gate, raw = FusedGate(moe), described(inputs)
+    seconds: Seconds = {name: [] for name in graphs}
+    for _ in range(OPENINGS):
+        works = {
+            str(name): _repeated(_calls(graphs[name]), repeats)
+            for name in random.permutation(list(graphs))
+        }
+        session, given = _opened(graphs["fused"][0][0]), graphs["fused"][0][1]
+        works["fused"] = _repeated(
+            lambda s=session, g=given: s.run(None, g | {WEIGHTS: gate.rows(raw())}), repeats
+        )
+        for name, values in interleave(works, ROUNDS, time.process_time).items():
+            seconds[name] += values
+    return seconds
+
+
+def _forms(moe: Network, inputs: Inputs) -> dict[str, Graph]:
+    """Return the mixture's graphs, the one that is served first."""
+    assert isinstance(moe, AtlasMoE)
+    two, given, outside = windows(2, 0), feed(moe, inputs), feed(moe, inputs, routed=True)
+    with torch.inference_mode():
+        weights = dense_weights(moe(inputs).routing).numpy()
+    mixed = FusedGate(moe).rows(described(inputs)())
+    one_bar = of_one_bar(inputs)
+    plain = folded(moe, one_bar)
+    return {
+        "moe": (export(moe, two), given),
+        "routed": (export(moe, two, routed=True), outside | {WEIGHTS: weights}),
+        "trained": (export(AsTrained(moe), two), given),
+        "strided": (export(StridedMoE(moe), two), given),
+        "folded": (export(plain, two), feed(plain, one_bar)),
+        "fused": (export(RowMoE(moe), two, routed=True), outside | {WEIGHTS: mixed}),
+    }
+
+
+def _opened(graph: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    graph = export(network, windows(2, 0), routed=routed)
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _onnx(networks: dict[str, Network], inputs: Inputs) -> dict[str, Work]:
-    cnn, moe = networks["cnn"], networks["moe_mlp"]
-    with torch.inference_mode():
-        weights = dense_weights(moe(inputs).routing)
-    works: dict[str, Work] = {
-        "cnn": _call(session_of(cnn), feed(cnn, inputs)),
-        "control": _call(session_of(cnn), feed(cnn, inputs)),
-        "moe": _call(session_of(moe), feed(moe, inputs)),
-        "rule": _call(session_of(networks["moe_rule"]), feed(networks["moe_rule"], inputs)),
-        "routed": _call(
-            session_of(moe, routed=True),
-            feed(moe, inputs, routed=True) | {WEIGHTS: weights.numpy()},
-        ),
-    }
-    parts = [
-        _call(session_of(cnn), feed(cnn, taken(inputs, weights[:, column] > 0)))
-        for column in range(weights.shape[1])
-        if (weights[:, column] > 0).any()
-    ]
-    works["discrete"] = lambda: [part() for part in parts]
-    return works
+def _calls(graphs: list[Graph]) -> Work:
+    calls = [(_opened(graph), given) for graph, given in graphs]
+    return lambda: [session.run(None, given) for session, given in calls]
 
 
 def _eager(networks: dict[str, Network], inputs: Inputs) -> dict[str, Work]:
@@ -167,10 +239,6 @@ def feed(network: Network, inputs: Inputs, *, routed: bool = False) -> Feed:
     """Return what a session of the network asks for, the gate's weights left out."""
     names = input_names(network, routed=routed)
     return {name: getattr(inputs, name).numpy() for name in names if name != WEIGHTS}
-
-
-def _call(session: onnxruntime.InferenceSession, feed: Feed) -> Work:
-    return lambda: session.run(None, feed)
 
 
 def _inferred(network: Network, inputs: Inputs) -> Work:
