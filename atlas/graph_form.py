@@ -45,6 +45,8 @@ def graph_form(network: Network) -> Network:
 class GraphMoE(AtlasMoE):
     """A mixture over a shared dictionary, mixed from a table of rows.
 
+    What the experts add is (B, 1, 2) here, as their product leaves it, from `deep` to `added`.
+
     Args:
         network: whose tensors it shares.
     """
@@ -67,13 +69,24 @@ class GraphMoE(AtlasMoE):
             column = named.where(is_served, self._default(inputs.modality))[inputs.rule.long()]
             routing = self.gate(features, column, allowed)
             if isinstance(self.gate, RuleGate):  # one row has all weight
-                return self._answer(inputs, features, table[column][:, None]), routing
+                return self._answer(inputs, features, table[:, None][column]), routing
         rows = functional.embedding(routing.expert_ids, table)  # (B, K, N)
         return self._answer(inputs, features, routing.expert_weights[:, None] @ rows), routing
 
     def mixed(self, inputs: Inputs, features: Tensor, weights: Tensor) -> Tensor:
         """As `AtlasMoE.mixed`."""
         return self._answer(inputs, features, weights[:, None] @ self._table(inputs.modality))
+
+    def added(self, inputs: Inputs, features: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Network.added`, of what the experts add (B, 1, 2)."""
+        market = inputs.market.long()
+        scaled = self.calibration.alpha[:, None][market] * deep  # (B, 1, 2)
+        direction, volatility = torch.split(scaled, [1, 1], 2)
+        seen = torch.cat([inputs.skip, features], 1)
+        return (
+            self.base.logit(seen, market, inputs.modality) + direction.reshape(-1),
+            self.base.log_rv(inputs.har, market) + volatility.reshape(-1),
+        )
 
     def _table(self, modality: str) -> Tensor:
         """Return a row an expert (E, N): scales and shifts by place, then its own weight.
@@ -88,7 +101,7 @@ class GraphMoE(AtlasMoE):
         return torch.cat([torch.stack(filled), is_own], 1)
 
     def _answer(self, inputs: Inputs, features: Tensor, mixed: Tensor) -> Tensor:
-        """Return what the experts add (B, 2) under a mixed row of the table (B, 1, N)."""
+        """Return what the experts add (B, 1, 2) under a mixed row of the table (B, 1, N)."""
         own = self.columns[inputs.modality]
         experts = [self._expert(column) for column in own]
         scale = experts[0].scale
@@ -100,8 +113,7 @@ class GraphMoE(AtlasMoE):
         slopes = torch.cat([expert.head.weight for expert in experts])  # (2·Em, hidden)
         biases = torch.cat([expert.head.bias for expert in experts])
         heads = functional.linear(hidden, slopes, biases).reshape(-1, len(own), 2)
-        added: Tensor = weights @ heads  # (B, 1, 2)
-        return added.squeeze(1)
+        return torch.matmul(weights, heads)
 
 
 class _GraphRows(NamedTuple):
