@@ -64,12 +64,27 @@ between stores and holds no lock.
     "latency": """*moe* has the gate inside; *routed* reads the gate's weights from the row of the
 fingerprint, where they are written once a bar; *discrete* is a CNN for each expert, asked for its
 own windows; *control* is the same CNN once more. *operators* are those that ONNX Runtime starts.
+All sessions are opened anew every ten rounds: where one's memory lies is worth some percent.
 
-**What bounds it.** At batch 1 a network's time is that of starting its operators, each of about a
-microsecond and hardly any arithmetic: the gate, the scales and shifts and the second row of the
-head are some more of them, and take that share more. From batch 32 on arithmetic counts, of which
-they are hardly any. Kept for it: rows and heads of all experts mixed in one product each, before
-anything is convolved or multiplied, so that one network runs whatever the number of experts.
+**What bounds it.** At batch 1 a network's time is that of starting its operators, each of somewhat
+under a microsecond and hardly any arithmetic. What the mixture adds are its gate (three products,
+top k, softmax), the product that mixes the rows, and three operators that scale, shift and rectify
+the charts' responses, which the CNN's convolution does by itself: compare *routed* and *rule*,
+which have no gate to ask, with *moe*. From batch 32 on arithmetic counts, and they are hardly any.
+
+**What was tried**, on the same weights, with how far the answers are from the eager network's
+(*distance*):
+
+- *trained*: the graph in the form of training, every expert's row weighed by a gate that is masked,
+  cut, divided and scattered. The form that is served (`atlas/graph_form.py`) takes the k chosen
+  rows from one table instead, with the mask in the gate's biases: the same answers.
+- *strided*: the row after the strided reduction, on a quarter of the charts' responses. The fastest
+  from batch 32 on, but another network: its answers are not these, and it would have to be trained.
+- *folded*: the row folded into the convolutions once a bar (`AtlasMoE.merge`), which costs what the
+  CNN costs. Its answers are these only while all windows of a call share one row, and each bar
+  would open a session of its own.
+- *fused*: standardizer, gate and mixing compiled into one loop by Numba, which hands the graph a
+  mixed row. The same answers; calling it and laying out its input costs more than the operators.
 """,
     "predict": """One symbol is asked with 320 bars, a thousand with 320 each. *through_mlflow* is
 `model.predict`, the others `model.unwrap_python_model().predict`: see [serving.md](serving.md).

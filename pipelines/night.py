@@ -83,7 +83,13 @@ def read_config(params: Path, *, source: str | None = None) -> ATLASConfig:
         raise ConfigError(f"{params}: is not sound YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{params}: expected a mapping of keys, got {type(values).__name__}")
-    return ATLASConfig.parse({**values, "source": source} if source else values)
+    config = ATLASConfig.parse({**values, "source": source} if source else values)
+    if config.moe.gate not in ("rule", "mlp"):
+        raise ConfigError(
+            f"{params}: moe.gate: expected rule or mlp, whose candidates a night trains; got "
+            f"{config.moe.gate!r}, an ablation that `atlas.build_model` builds"
+        )
+    return config
 
 
 def open_night(

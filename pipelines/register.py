@@ -1,7 +1,8 @@
 """Register the night's candidate: the mixture of experts that is best on validation.
 
 - Only moe_rule and moe_mlp can be champions; every other model of the table is a yardstick. Where
-  `moe.enabled` is false moe_rule, then a mixture of the one expert, is the only candidate.
+  `moe.gate` is rule, or `moe.enabled` is false and moe_rule a mixture of the one expert, moe_rule
+  is the only candidate.
 - The choice is by log-loss on the validation rows, as a mean over markets; the test rows are not
   looked at.
 - A version's key is a digest over data, parameters, code, night and weights. A night whose key is
@@ -79,7 +80,8 @@ def registration(paths: Paths) -> Path:
 
 def candidates(config: ATLASConfig) -> tuple[str, ...]:
     """Return the variants that may become champion."""
-    return ("moe_rule", "moe_mlp") if config.moe.enabled else ("moe_rule",)
+    learned = config.moe.enabled and config.moe.gate != "rule"
+    return ("moe_rule", "moe_mlp") if learned else ("moe_rule",)
 
 
 def night_key(paths: Paths, config: ATLASConfig, as_of: pd.Timestamp) -> str:

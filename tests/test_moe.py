@@ -201,10 +201,15 @@ def test_merge_folds_a_fixed_gate_into_a_plain_network(modality: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "gate", [{"crypto_hft": 1.0}, {"crypto_hft": -1.0, "equity_daily": 2.0, "options_skew": 1.0}]
+    "gate",
+    [
+        {"crypto_hft": 1.0},
+        {"crypto_hft": -1.0, "equity_daily": 2.0, "options_skew": 1.0},
+        {"crypto_hft": float("inf"), "options_skew": 1.0},
+    ],
 )
 def test_merge_needs_weight_in_every_modality(gate: dict[str, float]) -> None:
-    """A gate that leaves a modality without experts, or subtracts one, is refused."""
+    """A gate that leaves a modality without experts, subtracts one or is endless is refused."""
     with pytest.raises(ModelError, match="merge: expected weights >= 0, one above 0"):
         build_model(config()).merge(gate)
 
@@ -256,6 +261,17 @@ def test_one_expert_in_the_list_equals_that_expert_alone() -> None:
     assert output.load_balancing_loss == 0
     alone = model.merge({"futures_trend": 1.0})(batch())
     torch.testing.assert_close(output.logit, alone.logit, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("measure", "row"), [("skew", 1), ("butterfly", 2)])
+def test_kernels_of_a_surface_act_on_the_row_that_its_label_measures(
+    measure: str, row: int
+) -> None:
+    """The market's label says which; charts read the close line whatever surfaces do."""
+    params = yaml.safe_load(PARAMS) | {"source": "files"}  # simulated ones are of butterflies
+    params["markets"]["smiles"]["label"]["measure"] = measure
+    trunk = build_model(ATLASConfig.parse(params)).trunk
+    assert trunk.rows == {"chart": 3, "surface": row}
 
 
 def test_a_market_without_an_expert_is_refused_by_name() -> None:

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from atlas.errors import ModelError
-from atlas.gate import dense_weights
+from atlas.gate import Routing, dense_weights
+from atlas.graph_form import graph_form
 from atlas.inputs import Inputs
 from atlas.moe import Network, build_model
-from atlas.onnx_export import OUTPUTS, WEIGHTS, export, input_names
+from atlas.onnx_export import ANSWERS, OUTPUTS, WEIGHTS, export, input_names
+from benchmarks.latency import operators
 from tests.test_moe import batch, config, stirred
 
 FORMS = {
@@ -83,6 +85,47 @@ def test_routed_weights_are_read_and_not_the_gate() -> None:
     feed[WEIGHTS] = np.eye(6, dtype=np.float32)[[3] * 4]
     alone = model.merge({"futures_trend": 1.0, "options_skew": 1.0})(inputs)
     np.testing.assert_allclose(session.run(None, feed)[0], alone.logit.detach(), atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["moe_mlp", "moe_rule", "moe_uniform"])
+@pytest.mark.parametrize("modality", ["chart", "surface"])
+def test_a_graph_says_where_windows_went_as_the_network_does(variant: str, modality: str) -> None:
+    """Probabilities, weights and experts of the served graph are the eager gate's."""
+    model = calibrated(stirred(build_model(config(), variant=variant)))
+    inputs = batch(modality, rows=30, seed=8)
+    inputs = inputs._replace(rule=torch.arange(30) % 7 - 1)  # a rule of the other modality, or none
+    session = onnxruntime.InferenceSession(
+        export(model, batch(modality), answering=True), providers=["CPUExecutionProvider"]
+    )
+    feed = {name: getattr(inputs, name).numpy() for name in input_names(model)}
+    said = dict(zip(ANSWERS, session.run(None, feed), strict=True))
+    with torch.inference_mode():
+        output = model(inputs)
+    np.testing.assert_allclose(said["logit"], output.logit, atol=1e-5)
+    np.testing.assert_allclose(said["gate_probs"], output.routing.gate_probs, atol=1e-6)
+    dense = dense_weights(Routing(*(torch.tensor(said[name]) for name in Routing._fields)))
+    np.testing.assert_allclose(dense, dense_weights(output.routing), atol=1e-6)
+
+
+def test_a_mixture_starts_few_operators_more_than_a_plain_network() -> None:
+    """Time at batch 1 is that of starting them: 16 for the mixture, 10 where it is routed."""
+    cnn, moe = (build_model(config(), variant=variant) for variant in ("cnn", "moe_mlp"))
+    plain = operators(cnn, routed=False)
+    assert operators(moe, routed=False) <= plain + 16
+    assert operators(moe, routed=True) <= plain + 10
+
+
+def test_the_form_of_a_graph_shares_every_tensor_and_changes_nothing() -> None:
+    """The network that was exported answers as before, and its form has no weight of its own."""
+    model = stirred(build_model(config(), variant="moe_mlp"))
+    before = model(batch()).logit
+    form = graph_form(model)
+    assert type(form) is not type(model)
+    assert {t.data_ptr() for t in form.parameters()} == {t.data_ptr() for t in model.parameters()}
+    torch.testing.assert_close(form(batch()).logit, before, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(batch()).logit, before, atol=0, rtol=0)
+    whole = build_model(config(bank="expert"), variant="moe_mlp")
+    assert graph_form(whole) is whole
 
 
 def test_a_graph_asks_for_what_it_reads() -> None:

@@ -21,6 +21,12 @@ def test_the_plain_network_sees_no_fingerprint_unless_it_is_its_name() -> None:
         assert same != sees
 
 
+def test_a_plain_network_has_none_of_the_experts_that_a_rule_names() -> None:
+    """Its columns for them are all −1, which asks nobody and warms no gate."""
+    model = build_model(config(), variant="cnn")
+    assert model.rule_columns(torch.arange(-1, 6)).tolist() == [-1] * 7
+
+
 def test_the_one_dimensional_network_sees_the_series_alone() -> None:
     """No plane, no fingerprint: what it adds follows the series and the skip, newest bar included.
 
