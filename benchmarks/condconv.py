@@ -71,9 +71,9 @@ _LIFT = """## Lift and gain
 Trained on the simulated markets of a night at {windows:,} windows (an eighth of a night's budget),
 `explore_share` {explore:g}, the same gate, base, draws and learning rates for all; scored on
 {tested:,} test windows a market against the known probabilities, means over markets, of Bayes. The
-dictionary's are the first row of [balance.md](balance.md). *Whole networks, top 2* are the discrete
-dispatch. `moe.bank: expert` was not trained here: its experts own as many kernels as CondConv's, and
-differ in that answers are mixed instead of kernels.
+dictionary's are the first row of [balance.md](balance.md). *Whole networks, top 2* are the
+discrete dispatch. `moe.bank: expert` was not trained here: its experts own as many kernels as
+CondConv's, and differ in that answers are mixed instead of kernels.
 """
 
 

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from atlas.errors import ConfigError
+from pipelines.night import read_config
+
 ROOT = Path(__file__).parents[1]
 DAYS = pd.bdate_range("2024-01-02", periods=90, tz="UTC")
 
@@ -114,6 +117,17 @@ def test_unknown_key_is_named(tmp_path: Path, params: Path) -> None:
     done = _run("ingest", "--home", tmp_path / "home", "--params", params)
     _refused(done, "moe.top_k")
     assert not (tmp_path / "home").exists()
+
+
+def test_a_gate_that_no_night_serves_is_refused(tmp_path: Path) -> None:
+    """An ablation in the place of a candidate's gate is named before hours are spent on it."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    params = tmp_path / "ablation.yaml"
+    params.write_text(text.replace("gate: mlp ", "gate: uniform "), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"moe\.gate: expected rule or mlp.*'uniform'"):
+        read_config(params)
+    params.write_text(text.replace("gate: mlp ", "gate: rule "), encoding="utf-8")
+    assert read_config(params).moe.gate == "rule"
 
 
 def test_a_key_that_stands_twice_is_named(tmp_path: Path, params: Path) -> None:

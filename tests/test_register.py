@@ -42,6 +42,22 @@ def test_the_candidate_is_the_best_on_validation(paths: Paths, config: ATLASConf
     assert version.tags["variant"] == min(losses, key=lambda name: losses[name])
 
 
+@pytest.mark.parametrize(
+    ("moe", "expected"),
+    [
+        ({"gate": "mlp"}, ("moe_rule", "moe_mlp")),
+        ({"gate": "rule"}, ("moe_rule",)),
+        ({"enabled": False}, ("moe_rule",)),
+    ],
+)
+def test_the_configured_gate_says_who_may_be_champion(
+    moe: dict[str, object], expected: tuple[str, ...], config: ATLASConfig
+) -> None:
+    """With the rule alone, the learned gate is a yardstick of the table."""
+    chosen = config.model_copy(update={"moe": config.moe.model_copy(update=moe)})
+    assert register.candidates(chosen) == expected
+
+
 def test_test_rows_do_not_choose_the_candidate(tmp_path: Path, config: ATLASConfig) -> None:
     """Making the loser right on every test row does not make it the candidate."""
     home = copy_home(tmp_path / "home")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atlas.errors import DataError
-from benchmarks import balance, condconv, cross_asset_page, pretraining_page, units
+from benchmarks import balance, condconv, cross_asset_page, mutants, pretraining_page, units
 
 PROJECT = Path(__file__).parent.parent
 PAGES = {
@@ -14,6 +14,7 @@ PAGES = {
     "condconv": condconv,
     "pretraining": pretraining_page,
     "cross-asset": cross_asset_page,
+    "mutants": mutants,
 }
 MEASURED = [name for name in PAGES if units.Results(name).read()]
 SCORE = {"lift": 0.8, "gain": 0.6, "dead": 1, "largest": 0.5, "load": [0.2] * 6}
@@ -99,3 +100,18 @@ def test_pages_show_what_is_there_and_name_what_is_not(seeds: tuple[int, ...]) -
     assert "lift +0.1" in text or "lift +0.090" in text  # .8 against .70, .71, .72
     assert ("lift and gain with seed 2" in text) != complete
     assert "Not measured yet: sizes, latency" in text
+
+
+def test_mutants_are_all_changes_of_what_runs_once_each() -> None:
+    """cosmic-ray's, annotations left out; in a fixed order, so that a seed draws the same."""
+    text = "def area(side: int | None) -> int:\n    return side * side + 2\n"
+    found = mutants.mutants_of({"area.py": text})
+    changed = [mutant.source(text) for mutant in found]
+    assert found == mutants.mutants_of({"area.py": text})
+    assert len(set(changed)) == len(found)
+    assert text.replace("+ 2", "- 2") in changed
+    assert all(
+        "int | None" in source and mutant.line == 2
+        for mutant, source in zip(found, changed, strict=True)
+    )
+    assert all(mutant.is_python(text) for mutant in found)
