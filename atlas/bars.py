@@ -8,10 +8,13 @@ them. A missing volume is missing, never 0.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.arrays import DatetimeArray
 
 from atlas.errors import BarsError, ConfigError, DataError
 
@@ -55,15 +58,13 @@ class Timeframe:
         Example:
             `Timeframe.parse("60min")` is `Timeframe("1h", 3600)`.
         """
-        found = _TIMEFRAME.fullmatch(text) if isinstance(text, str) else None
-        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-        if not 1 <= seconds <= _UNITS["w"]:
+        seconds = _seconds(text) if isinstance(text, str) else 0
+        if not seconds:
             raise ConfigError(
                 f"timeframe {text!r}: expected a number and one of s, min, h, d, w, "
                 "between 1s and 1w, such as 5min"
             )
-        unit = next(unit for unit, size in _UNITS.items() if seconds % size == 0)
-        return cls(f"{seconds // _UNITS[unit]}{unit}", seconds)
+        return _timeframe(seconds)
 
     @property
     def delta(self) -> pd.Timedelta:
@@ -79,6 +80,20 @@ class Timeframe:
     def bars_per_day(self) -> float:
         """Bars in 24 hours (1 for daily bars, 1/7 for weekly ones), whatever the calendar."""
         return _DAY / self.seconds
+
+
+@lru_cache(256)  # one answer of a served model asks fifteen times
+def _seconds(text: str) -> int:
+    """Return how long a text says that a bar is; 0 if it does not, or not from 1s to 1w."""
+    found = _TIMEFRAME.fullmatch(text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    return seconds if seconds <= _UNITS["w"] else 0
+
+
+@lru_cache(256)
+def _timeframe(seconds: int) -> Timeframe:
+    unit = next(unit for unit, size in _UNITS.items() if seconds % size == 0)
+    return Timeframe(f"{seconds // _UNITS[unit]}{unit}", seconds)
 
 
 def check_bars(frame: pd.DataFrame, *, symbol: str = "") -> pd.DataFrame:
@@ -190,9 +205,9 @@ def utc_microseconds(frame: pd.DataFrame, symbol: str, error: type[DataError]) -
         DataError: as `utc_timestamps`.
     """
     if "timestamp" in frame.columns and (column := frame["timestamp"]).dtype.kind == "M":
-        times = pd.DatetimeIndex(column.array, copy=False).as_unit("us").asi8
+        times = np.asarray(cast("DatetimeArray", column.array).as_unit("us").view("i8"))
         if not (times == pd.NaT.value).any():
-            return np.asarray(times)
+            return times
     return np.asarray(pd.DatetimeIndex(utc_timestamps(frame, symbol, error)).asi8)
 
 

@@ -22,7 +22,15 @@ from exchange_calendars.errors import InvalidCalendarName
 from atlas.bars import Timeframe
 from atlas.errors import ConfigError
 
-__all__ = ["bar_closes", "bar_opens", "has_close", "session_days", "session_ranks", "sessions"]
+__all__ = [
+    "bar_closes",
+    "bar_opens",
+    "has_close",
+    "session_days",
+    "session_days_at",
+    "session_ranks",
+    "sessions",
+]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +64,11 @@ def session_days(timestamps: pd.DatetimeIndex, calendar: str, timeframe: Timefra
     Example:
         A CMES bar opening on Sunday 2026-11-15 at 23:00 UTC belongs to Monday 2026-11-16.
     """
-    times = _microseconds(timestamps)
+    return session_days_at(_microseconds(timestamps), calendar, timeframe)
+
+
+def session_days_at(times: Longs, calendar: str, timeframe: Timeframe) -> Longs:
+    """Return what `session_days` does, of bars that open at `times`, microseconds UTC, (N,)."""
     if calendar == ALWAYS or not timeframe.is_intraday:
         return times // _DAY_US
     table = _table(calendar)

@@ -76,5 +76,6 @@ class Graphs:
             )
             feed = {name: np.ascontiguousarray(getattr(given, name)) for name in names}
             parts.append(session.run(None, feed))
-        joined = [np.concatenate(field) for field in zip(*parts, strict=True)]
+        one = len(parts) == 1
+        joined = parts[0] if one else [np.concatenate(f) for f in zip(*parts, strict=True)]
         return dict(zip(self._outputs[kind], joined, strict=True))

@@ -210,7 +210,7 @@ def _in_sd(x: Floats, window: Floats) -> Floats:
     centered = window - _mean(window)[:, None]
     sd = np.sqrt(_mean(centered**2))[:, None]
     scaled = x / np.where(sd > 1e-12, sd, np.nan)
-    return np.nan_to_num(np.clip(scaled, -_LIMIT, _LIMIT), nan=0.0)
+    return np.where(np.isnan(scaled), 0.0, np.clip(scaled, -_LIMIT, _LIMIT))
 
 
 def _log_ratio(above: Floats, below: Floats) -> Floats:
@@ -220,4 +220,4 @@ def _log_ratio(above: Floats, below: Floats) -> Floats:
 
 def _clean(x: Floats) -> Singles:
     """Return float32 with 0 for what is not finite."""
-    return np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+    return np.where(np.isfinite(x), x, 0.0).astype(np.float32)

@@ -72,8 +72,10 @@ def bad_in_tails(
     again[1:] = np.diff(times) <= 0
     columns = {**bars, **_neighbors(bars, begins, step)}
     odd = any_broken(columns, BAR_RULES) | (again & ~begins)
-    total = np.concatenate([[0], np.cumsum(odd)])
     bad = np.zeros(len(times), np.bool_)
+    if not odd.any():  # the usual case
+        return bad
+    total = np.concatenate([[0], np.cumsum(odd)])
     for place in np.flatnonzero(np.diff(total[offsets])):
         own = slice(int(offsets[place]), int(offsets[place + 1]))
         mine = {name: values[own] for name, values in bars.items()}

@@ -14,6 +14,7 @@ import copy
 import hashlib
 import importlib
 import sys
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from importlib.abc import InspectLoader
 from typing import Any, NamedTuple, Self
@@ -168,7 +169,8 @@ def load_yardstick(spec: str) -> OwnModel:
         The yardstick, named by the factory.
 
     Raises:
-        ConfigError: the name cannot be followed, or what comes back is no model.
+        ConfigError: the name cannot be followed, importing or calling raises, or what comes back
+            is no model.
 
     Example:
         `load_yardstick("sklearn.naive_bayes:GaussianNB")`.
@@ -179,15 +181,21 @@ def load_yardstick(spec: str) -> OwnModel:
             f"benchmark.models {spec!r}: expected module:factory, such as my_model:build"
         )
     try:
-        factory = getattr(importlib.import_module(module), name)
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"benchmark.models {spec!r}: expected a module that can be imported; {error}: run "
             "in its folder, or put the folder on PYTHONPATH"
         ) from None
-    except AttributeError:
-        raise ConfigError(f"benchmark.models {spec!r}: {module} has no {name}") from None
-    made = factory() if callable(factory) else factory
+    except Exception as error:
+        raise ConfigError(_raised(spec, f"importing {module}", error)) from error
+    factory = getattr(imported, name, None)
+    if factory is None:
+        raise ConfigError(f"benchmark.models {spec!r}: {module} has no {name}")
+    try:
+        made = factory() if callable(factory) else factory
+    except Exception as error:
+        raise ConfigError(_raised(spec, f"{name}()", error)) from error
     if callable(getattr(made, "fit", None)) and callable(getattr(made, "predict_proba", None)):
         return OwnModel(name, SklearnYardstick(made))
     of_sklearn = hasattr(made, "get_params")  # its predict takes rows, a Yardstick's a market
@@ -197,4 +205,14 @@ def load_yardstick(spec: str) -> OwnModel:
     raise ConfigError(
         f"benchmark.models {spec!r}: expected something with fit and predict_proba (or fit "
         f"and predict of a Yardstick); got {type(made).__name__}"
+    )
+
+
+def _raised(spec: str, doing: str, error: Exception) -> str:
+    """Say what a user's code raised, and in which of its lines."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    return (
+        f"benchmark.models {spec!r}: {doing} raised {said} in line {last.lineno} of "
+        f"{last.filename}: mend it, or take it out of benchmark.models"
     )

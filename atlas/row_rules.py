@@ -141,6 +141,7 @@ def any_broken(columns: Mapping[str, Floats], rules: Iterable[Rule]) -> Flags:
     """
     bad = np.zeros(len(next(iter(columns.values()))), np.bool_)
     for rule in rules:
-        if not rule.warns and rule.columns <= columns.keys():
+        known = rule.column in columns and (rule.other is None or rule.other in columns)
+        if known and not rule.warns:
             bad |= broken_by(columns, rule)
     return bad

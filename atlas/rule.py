@@ -8,6 +8,8 @@
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +66,8 @@ def rule_experts(
         spec = catalogue[index]
         if spec.modality == modality and spec.is_home(timeframe.seconds):
             ranges = [r for r in spec.ranges if calibrated or not r.column.endswith("_null")]
-            verdicts[np.all([r.holds(columns[r.column]) for r in ranges], axis=0)] = index
+            held = (r.holds(columns[r.column]) for r in ranges)
+            verdicts[reduce(and_, held, np.ones(len(verdicts), np.bool_))] = index
     for expert, limit, shortest in reversed(SEED_RULES):
         if modality == "chart" and timeframe.seconds >= shortest and expert in ids:
             verdicts[limit.holds(columns[limit.column])] = ids.index(expert)
@@ -99,7 +102,7 @@ def steadied(recent: Verdicts) -> Verdicts:
     """
     best = np.full(len(recent), -1, np.int16)
     steady = np.array(recent[:, -1], np.int8)
-    for expert in np.unique(recent[recent >= 0]):
+    for expert in np.flatnonzero(np.bincount(recent[recent >= 0])):
         is_his = recent == expert
         # Count first, then how recently: both fit in one number to compare.
         last = MEMORY - np.argmax(is_his[:, ::-1], axis=1)

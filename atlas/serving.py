@@ -3,12 +3,8 @@
 - Inputs come from the functions that training used (`atlas.tails`, `atlas.inputs`), so that a
   served probability is the one of the evaluation. Every row looks back a bounded number of bars:
   the last 320 of a symbol, and for vol30 the 30 sessions before, as bars or as their sums.
-- An unknown market, too few bars, a bad bar in the window, bars that come closer than the market's,
-  prices that never moved, more than five missing sessions, no session for vol30: such a row is not
-  answered. `abstain` is set
-  and `reason` says why; a guess that looks like a prediction is worse than none. Where vol30 is
-  known from fewer than 30 sessions, hurst from too few bars, or a few sessions are missing, the
-  row is answered and `reason` says so.
+- An unknown market, too few bars, a fingerprint unlike the training set, and whatever
+  `atlas.doubts` names: such a row is not answered. `abstain` is set and `reason` says why.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +17,17 @@ from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
 
 from atlas.bars import Timeframe
-from atlas.calendars import bar_opens, has_close, session_days, session_ranks, sessions
+from atlas.calendars import bar_opens, has_close, session_days, sessions
 from atlas.config import ATLASConfig, LabelConfig, MarketConfig
-from atlas.data_fingerprint import FINGERPRINT_COLUMNS
+from atlas.doubts import doubts
 from atlas.graphs import Graphs
 from atlas.long_frame import Rows, by_market
-from atlas.session_vol import VOL_SESSIONS
 from atlas.tails import Tails, panel_of, read_tails
 from atlas.windows import WINDOW, Panel
 
 __all__ = ["Served", "bars_per_session", "forecast", "output_columns"]
 
-BAD_BAR = (
-    f"a bar of the last {WINDOW} lacks a price, breaks low ≤ open, close ≤ high, or came twice"
-)
-_MORE = "give more bars or session_sums"
-NO_VOL30 = f"vol30 is known from 0 of {VOL_SESSIONS} sessions: {_MORE}"
-NO_HURST = "hurst is unknown: it takes 256 bars"
-FLAT = f"no price moved in the last {WINDOW} bars"
-FEW_MISSING = 5  # sessions; with more, 64 bars are no window
-SHORT_VOL30 = f"vol30 is known from fewer than {VOL_SESSIONS} sessions: {_MORE}"
-
 UNLIKE = "the fingerprint is unlike the training set"
-CLOSE = f"the last {WINDOW} bars come closer than this market's: they are of another timeframe"
-_GAP = f"the last {WINDOW} bars lack more than {FEW_MISSING} sessions: they are no window"
-_LACKS = f"the last {WINDOW} bars lack a session"
 _SECOND = 1_000_000  # microseconds
 _TEXT = pd.StringDtype(na_value=np.nan)  # what pandas makes of texts by itself
 
@@ -88,7 +70,9 @@ def forecast(
             `tenor, delta, iv`, one quote a row. Rows in any order.
         every_bar: a row for every bar with enough bars before it, instead of the last alone.
         since: with `every_bar`, the first bar of interest, with a zone.
-        now: the moment that `data_age_s` is counted to; default: the clock.
+        now: the moment of the question, with a zone, that `data_age_s` and what is stale are
+            counted to; default: the clock. With `every_bar` each bar is asked about its own
+            moment, and none is stale.
 
     Returns:
         One row a symbol (or bar), columns `output_columns`: market; symbol; timestamp, the bar's
@@ -145,29 +129,34 @@ def _market(
         return _unknown(served, rows, now)
     settings, ask = served.markets[rows.market], served.labels[rows.market]
     tails = read_tails(rows, settings)
-    parts = [] if every_bar else [_too_few(served, tails)]
+    parts = [] if every_bar or (tails.bars >= WINDOW).all() else [_too_few(served, tails)]
     ends = _every_end(tails, since) if every_bar else (tails.offsets[1:] - 1)[tails.bars >= WINDOW]
-    parts += _full(served, rows.market, tails, ends, every_bar) if ends.size else []
+    asked = None if every_bar else now
+    parts += _full(served, rows.market, tails, ends, asked) if ends.size else []
     filled = [part for part in parts if len(part.symbol)] or [_silent(served, [], [], [])]
     said = _Said(*(np.concatenate(f) if len(f) > 1 else f[0] for f in zip(*filled, strict=True)))
     delay = 0 if settings.modality == "surface" else Timeframe.parse(settings.timeframe).seconds
     known = said.timestamp + delay * _SECOND
     names = ["probability", "volatility", *(f"gate_{name}" for name in served.graphs.expert_ids)]
     rows_said = len(said.symbol)
+    same = (np.full(rows_said, text, object) for text in (rows.market, ask.kind, served.version))
+    market, kind, version, symbol, experts, reason = _texts(
+        *same, said.symbol, said.experts, said.reason
+    )
     return pd.DataFrame(  # of arrays that are ready: pandas' own guesses take longer than the gate
         {
-            "market": _texts([rows.market] * rows_said),
-            "symbol": _texts(said.symbol),
+            "market": market,
+            "symbol": symbol,
             "timestamp": _times(said.timestamp),
             "as_of": _times(known),
-            "kind": _texts([ask.kind] * rows_said),
+            "kind": kind,
             "horizon": np.full(rows_said, ask.horizon),
             **dict(zip(names, said.numbers.T, strict=True)),
-            "expert_ids": _texts(said.experts),
+            "expert_ids": experts,
             "abstain": said.abstain,
-            "reason": _texts(said.reason),
+            "reason": reason,
             "data_age_s": _age_s(known, now),
-            "model_version": _texts([served.version] * rows_said),
+            "model_version": version,
         },
         copy=False,
     )
@@ -196,90 +185,24 @@ def _age_s(known: Positions, now: pd.Timestamp) -> Floats:
 
 
 def _full(
-    served: Served, market: str, tails: Tails, ends: Positions, every_bar: bool
+    served: Served, market: str, tails: Tails, ends: Positions, now: pd.Timestamp | None
 ) -> list[_Said]:
-    """Answer the windows that end at `ends`, at least one."""
+    """Answer the windows that end at `ends`, at least one; each symbol's newest if asked `now`."""
     settings = served.markets[market]
     panel = panel_of(market, settings, tails, ends)
     broken = tails.broken[ends]
-    if not every_bar:  # the newest bar is asked for, so a bad one cannot be passed over
+    if now is not None:  # the newest bar is asked for, so a bad one cannot be passed over
         broken = broken | (tails.last[tails.bars >= WINDOW] > tails.timestamp[ends])
-    rows = panel.fingerprint[ends]
-    unknown = np.isnan(rows[:, FINGERPRINT_COLUMNS.index("vol30")])
-    missing = _missing_sessions(panel, settings, ends)
-    silenced = {  # the first that holds is the reason
-        BAD_BAR: broken,
-        NO_VOL30: unknown,
-        CLOSE: _come_closer(panel, settings, ends),
-        FLAT: _is_flat(panel)[ends],
-        _GAP: missing > FEW_MISSING,
-    }
-    silent = np.any(list(silenced.values()), axis=0)
+    found = doubts(panel, settings, ends, broken=broken, short=tails.short[ends], now=now)
     symbols = np.asarray(panel.symbol_of(ends), dtype=object)
+    silent, told = found.silent, ~found.silent
     parts = []
     if silent.any():
-        reasons = np.select(list(silenced.values()), list(silenced), default="")
-        parts.append(
-            _silent(served, symbols[silent], tails.timestamp[ends[silent]], reasons[silent])
-        )
+        times = tails.timestamp[ends[silent]]
+        parts.append(_silent(served, symbols[silent], times, found.reasons[silent]))
     if not silent.all():
-        hurst = np.isnan(rows[:, FINGERPRINT_COLUMNS.index("hurst")])
-        words = {SHORT_VOL30: tails.short[ends], NO_HURST: hurst, _LACKS: missing > 0}
-        said = _joined_words(words)[~silent]
-        parts.append(_answers(served, panel, ends[~silent], symbols[~silent], said))
+        parts.append(_answers(served, panel, ends[told], symbols[told], found.words[told]))
     return parts
-
-
-def _is_flat(panel: Panel) -> NDArray[np.bool_]:
-    """Say whether no price of the window that ends at each bar moved, (N,)."""
-    grid: Floats = panel.values  # noqa: PD011 (an array, not a frame)
-    changed = np.zeros(panel.session.size, np.bool_)
-    ranged = np.zeros_like(changed)
-    if panel.modality == "surface":
-        cells = grid.reshape(len(grid), -1)
-        now, before = cells[1:], cells[:-1]
-        changed[1:] = ((now != before) & ~(np.isnan(now) & np.isnan(before))).any(axis=1)
-    else:
-        _, high, low, close = grid[:4]
-        changed[1:], ranged = close[1:] != close[:-1], high != low
-    return ~(_any_of_last(ranged, WINDOW) | _any_of_last(changed, WINDOW - 1))
-
-
-def _any_of_last(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Say for each place whether one of the last `count` flags is set, (N,)."""
-    total = np.cumsum(np.concatenate([np.zeros(count, np.int64), flags]))
-    return np.asarray(total[count:] > total[:-count])
-
-
-def _come_closer(panel: Panel, settings: MarketConfig, ends: Positions) -> NDArray[np.bool_]:
-    """Say whether the windows that end at `ends` span less time than their bars take, (B,).
-
-    A tenth is forgiven: hours change with the season, and snapshots are taken when they are.
-    """
-    least = 0.9 * (WINDOW - 1) * Timeframe.parse(settings.timeframe).seconds * _SECOND
-    return np.asarray(panel.timestamp[ends] - panel.timestamp[ends - (WINDOW - 1)] < least)
-
-
-def _missing_sessions(panel: Panel, settings: MarketConfig, ends: Positions) -> Positions:
-    """Count the calendar's sessions that the whole windows ending at `ends` lack, (B,).
-
-    Zero for bars longer than a day.
-    """
-    if not panel.timeframe.is_intraday and panel.timeframe.bars_per_day < 1:
-        return np.zeros(ends.size, np.int64)
-    starts = ends - (WINDOW - 1)
-    days = session_ranks(settings.calendar, panel.session[np.concatenate([ends, starts])])
-    place = np.cumsum(np.diff(panel.session, prepend=panel.session[:1]) != 0)
-    passed = place[ends] - place[starts]
-    return np.asarray(np.maximum(days[: ends.size] - days[ends.size :] - passed, 0))
-
-
-def _joined_words(words: dict[str, NDArray[np.bool_]]) -> Texts:
-    """Join for each row the words that hold, (B,)."""
-    said = np.full(len(next(iter(words.values()))), "", dtype=object)
-    for row in np.flatnonzero(np.any(list(words.values()), axis=0)):
-        said[row] = "; ".join(word for word, holds in words.items() if holds[row])
-    return said
 
 
 def _answers(served: Served, panel: Panel, ends: Positions, symbols: Texts, said: Texts) -> _Said:
@@ -314,8 +237,10 @@ def _silent(served: Served, symbols: Any, times: Any, reasons: Any) -> _Said:
     )
 
 
-def _texts(values: Sequence[str] | Texts) -> ExtensionArray:
-    return pd.array(values, dtype=_TEXT)
+def _texts(*columns: Texts) -> list[ExtensionArray]:
+    """Return columns of text as pandas keeps them, cut from one array: making one takes long."""
+    joined, rows = pd.array(np.concatenate(columns), dtype=_TEXT), len(columns[0])
+    return [joined[place * rows : (place + 1) * rows] for place in range(len(columns))]
 
 
 def _times(microseconds: Positions) -> pd.DatetimeIndex:
@@ -376,6 +301,8 @@ def _volatility(log_rv: NDArray[np.floating], panel: Panel, settings: MarketConf
     mean = np.exp(log_rv.astype(np.float64)) / settings.volatility_horizon
     if panel.modality == "surface":
         return np.asarray(mean)
+    if panel.timeframe.bars_per_day == 1:  # as `bars_per_session`, without asking the calendar
+        return np.asarray(np.sqrt(mean))
     full = np.diff(panel.offsets) >= WINDOW
     newest = int(panel.timestamp[panel.offsets[1:][full] - 1].max())
     near = pd.Timestamp(newest, unit="us", tz="UTC")

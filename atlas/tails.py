@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from atlas.bars import COLUMNS, OPTIONAL, PRICES, Timeframe, number_column
-from atlas.calendars import has_close, session_days
+from atlas.calendars import has_close, session_days_at
 from atlas.config import MarketConfig
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS, fingerprint_surfaces, fingerprint_tails
 from atlas.errors import BarsError
@@ -121,7 +121,7 @@ def _bars(rows: Rows, settings: MarketConfig) -> Tails:
     for name in ("turnover", "bid", "ask"):  # one that no symbol of the frame has is not there
         if name in columns and not np.isnan(columns[name]).all():
             read[name] = columns[name]
-    days = session_days(_index(times), settings.calendar, step)
+    days = session_days_at(times, settings.calendar, step)
     sums = session_sums_of(rows)
     table, flags = fingerprint_tails(
         read, offsets, days, sums, step=step, calendar=settings.calendar
@@ -191,17 +191,13 @@ def _surfaces(rows: Rows, settings: MarketConfig) -> Tails:
         rows.symbols,
         offsets,
         times,
-        session_days(_index(times), settings.calendar, Timeframe.parse(settings.timeframe)),
+        session_days_at(times, settings.calendar, Timeframe.parse(settings.timeframe)),
         grid,
         prints[list(FINGERPRINT_COLUMNS)].to_numpy(np.float32),
         ~(np.isfinite(money) & (money > 0)),
         prints["vol30_short"].to_numpy(np.bool_),
         times[offsets[1:] - 1],
     )
-
-
-def _index(times: Positions) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(times.view("datetime64[us]"))
 
 
 def _any_in_window(flags: Flags) -> Flags:

@@ -193,7 +193,7 @@ def _predict(paths: Paths, config: ATLASConfig, market: str) -> dict[str, Any]:
     rows = pd.DataFrame({"market": market, "symbol": store.symbols(paths, market)})
     rows = rows.assign(timestamp=NIGHT - pd.Timedelta(days=1))
     frame = challenge.frames(paths, config, rows, NIGHT).drop(columns="since")
-    answers = forecast(_served(), frame)
+    answers = forecast(_served(), frame, now=NIGHT)
     assert len(answers) == len(rows)
     return {"answers": len(answers)}
 

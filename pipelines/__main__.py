@@ -230,7 +230,7 @@ def report(
     ] = None,
 ) -> None:
     """Print the last night's benchmark table and the champion, or draw a symbol's window."""
-    night = nights.open_night(home, params, begins=False)
+    night = nights.open_night(home, params, begins=False, asks=True)
     if chart is None:
         _report(night)
         return
@@ -253,8 +253,15 @@ def predict(
     """Ask the champion about a symbol's next move."""
     from pipelines import predict as predictions
 
-    night = nights.open_night(home, params, as_of=as_of, begins=False)
-    answers = predictions.predict(night.paths, night.config, target, as_of=night.as_of, which=model)
+    night = nights.open_night(home, params, as_of=as_of, begins=False, asks=True)
+    answers = predictions.predict(
+        night.paths,
+        night.config,
+        target,
+        as_of=night.as_of,
+        which=model,
+        is_dated=as_of is not None,
+    )
     for answer in answers.to_dict("records"):
         for name, value in answer.items():
             console.print(f"{name:<24} {_short(value)}", markup=False, highlight=False)

@@ -54,8 +54,18 @@ def unseen(rows: pd.DataFrame, first: dict[str, int]) -> pd.DataFrame:
     return rows[rows["session"] >= start].reset_index(drop=True)
 
 
-def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) -> pd.DataFrame:
+def answers(
+    paths: Paths,
+    version: str,
+    frame: pd.DataFrame,
+    *,
+    threads: int,
+    now: pd.Timestamp | None = None,
+) -> pd.DataFrame:
     """Return what a version says of a long frame; see `pipelines.score` for the frame.
+
+    Args:
+        now: the moment of the question, to which bars may be stale; None for the clock.
 
     Raises:
         ModelError: a file of the version was tampered with, or it cannot be loaded or fails; its
@@ -69,6 +79,7 @@ def answers(paths: Paths, version: str, frame: pd.DataFrame, *, threads: int) ->
         command += ["--tracking-uri", paths.tracking_uri]
         command += ["--model-uri", _address(paths, version)]
         command += ["--frame", str(asked), "--out", str(answered)]
+        command += ["--now", now.isoformat()] if now is not None else []
         environment = launch.child_environment(threads)
         for _ in launch.stream(command, environment, f"version {version}"):
             pass

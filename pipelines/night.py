@@ -102,6 +102,7 @@ def open_night(
     begins: bool = True,
     binds: bool = True,
     trains: bool = False,
+    asks: bool = False,
 ) -> Night:
     """Check the input and give the night, writing nothing but the home's binding.
 
@@ -116,6 +117,8 @@ def open_night(
             the default is the night that was begun last.
         binds: whether to bind the home; a dry run leaves nothing behind.
         trains: whether the night is to go as far as training, which takes enough history.
+        asks: whether the home is only asked about its past: there must have been one, and nothing
+            is written.
 
     Raises:
         AtlasError: naming what is wrong with the input.
@@ -127,6 +130,11 @@ def open_night(
         home_dir = _usual_home(read_config(params, source=source))
     paths = Paths(home_dir.expanduser().resolve())
     bound = home.binding(paths)
+    if asks and bound is None:
+        raise HomeError(
+            f"home {paths.home}: expected a home in which a night has begun, with var/home.json; "
+            "there is none: correct --home, or run a night there first"
+        )
     chosen = source or (bound.source if bound else None)
     config = read_config(params, source=chosen)
     if folder is not None and "files" not in config.sources():
@@ -143,8 +151,9 @@ def open_night(
         from pipelines import reach  # heavy, as a source is
 
         reach.require(config, folder, night)
+        reach.require_models(config)
     try:
-        if binds:
+        if binds and not asks:
             home.bind(paths, config.source, folder)
     except OSError as error:
         raise HomeError(f"home {paths.home}: cannot be written: {error}") from None

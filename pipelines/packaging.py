@@ -254,7 +254,8 @@ system: the accuracy above is before any cost.
 - It knows its own markets alone and abstains elsewhere; a symbol it never saw is answered.
 - It abstains on fewer than 64 good bars, a bad bar among them, prices that did not move, more than
   five missing sessions, and an unknown vol30; it says so where hurst is unknown (below 256 bars).
-- It does not know when it is asked: read `data_age_s`.
+- It abstains where more than the market's `stale_sessions` have passed after the last bar, counted
+  to the clock or to the moment given as `now`.
 - Where the accuracy is within chance of the base rate, so is the probability.
 """
 

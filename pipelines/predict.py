@@ -4,16 +4,17 @@ The answer comes from the version's own code, in a process of its own: this proc
 checkout's. Programs elsewhere do the same with `mlflow.pyfunc.load_model`.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
-from atlas.config import ATLASConfig
+from atlas.config import LIVE_SOURCES, ATLASConfig, Source
 from atlas.errors import DataError
 from pipelines import challenge, store, tracking
 from pipelines.paths import Paths
 
-__all__ = ["predict", "symbol_frame"]
+__all__ = ["moment", "predict", "symbol_frame"]
 
 
 def predict(
@@ -23,6 +24,7 @@ def predict(
     *,
     as_of: pd.Timestamp,
     which: str = tracking.CHAMPION,
+    is_dated: bool = False,
 ) -> pd.DataFrame:
     """Predict the next move after the last bar that is known.
 
@@ -31,6 +33,7 @@ def predict(
             of `atlas.serving.forecast`.
         as_of: for a symbol, the night; bars known later are left out.
         which: an alias or a number of a version.
+        is_dated: whether the user has named the night, see `moment`.
 
     Raises:
         DataError: there is no such symbol or file, or it cannot be read.
@@ -40,7 +43,24 @@ def predict(
     path = Path(target)
     is_file = path.suffix in (".parquet", ".csv")  # a symbol may hold a dot, as BRK.B does
     frame = _file(path) if is_file else symbol_frame(paths, config, target, as_of)
-    return challenge.answers(paths, version, frame, threads=config.training.threads)
+    sources = frozenset() if is_file else {config.source_of(m) for m in frame["market"].unique()}
+    now = moment(sources, as_of, is_dated=is_dated)
+    return challenge.answers(paths, version, frame, threads=config.training.threads, now=now)
+
+
+def moment(
+    sources: Collection[Source], as_of: pd.Timestamp, *, is_dated: bool
+) -> pd.Timestamp | None:
+    """Return to which moment it is counted whether bars are stale; None for the clock.
+
+    Args:
+        sources: of the symbol's markets; none for a file, of which nobody knows whether it goes on.
+        as_of: the night, which is the moment of a question that is dated, and of sources that do
+            not go on by the clock: simulated markets and archives.
+        is_dated: whether the user has named the night.
+    """
+    is_timeless = bool(sources) and not LIVE_SOURCES & set(sources)
+    return as_of if is_dated or is_timeless else None
 
 
 def symbol_frame(

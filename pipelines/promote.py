@@ -12,8 +12,9 @@
 - A night older than the champion's never promotes: its test sessions are the champion's past.
 - A night whose candidate is the champion already repeats what was decided then, and leaves the
   evidence of its run and version as it is.
-- The alias is the commit point and is moved under a lock, only if the champion still is the one
-  that was judged (`tracking.swap`). Everything after it, promotion.json included, only tells.
+- The alias is the commit point and is moved under a lock (`pipelines.office`), only if the champion
+  still is the one that was judged (`tracking.swap`). Of two promotions at once one wins, and the
+  other says to whom it lost. Everything after it, promotion.json included, only tells.
 """
 
 import json
@@ -33,7 +34,6 @@ from pipelines.paths import Paths
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
-LOST = "another promotion changed the champion meanwhile; the next night compares anew"
 
 
 class _Question(NamedTuple):
@@ -78,7 +78,7 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
     reason, swapped = outcome.reason, False
     if outcome.winner is not None:
         swapped = tracking.swap(paths, outcome.winner, asked.champion)
-        reason = outcome.reason if swapped else LOST
+        reason = outcome.reason if swapped else _lost(paths, asked, outcome.winner)
     if swapped and outcome.winner is not None:
         _inaugurate(paths, asked, outcome)
     answered = _question(paths, config, asked.night)
@@ -96,6 +96,16 @@ def run(paths: Paths, config: ATLASConfig, *, as_of: pd.Timestamp) -> dict[str, 
     write_json(path, {**decision, "question": answered.digest, "decision": decision})
     log.info("promote: %s", reason)
     return {**decision, "skipped": False}
+
+
+def _lost(paths: Paths, asked: _Question, winner: str) -> str:
+    now = tracking.champion(paths)
+    wanted = f"follow version {asked.champion}" if asked.champion else "be the first champion"
+    return (
+        f"version {winner} was to {wanted}, but another promotion was faster: "
+        f"{f'version {now.version}' if now else 'nobody'} is champion now; the next night compares "
+        "anew"
+    )
 
 
 def _outcome(
@@ -165,7 +175,8 @@ def _rehearse(paths: Paths, config: ATLASConfig, night: dict[str, Any]) -> None:
     asked = {names[0] for market in config.markets if (names := store.symbols(paths, market))}
     frames = [predict.symbol_frame(paths, config, symbol, as_of) for symbol in sorted(asked)]
     frame = pd.concat(frames, ignore_index=True)
-    challenge.answers(paths, night["candidate_version"], frame, threads=config.training.threads)
+    threads = config.training.threads
+    challenge.answers(paths, night["candidate_version"], frame, threads=threads, now=as_of)
 
 
 def _registration(paths: Paths, as_of: pd.Timestamp) -> dict[str, Any]:

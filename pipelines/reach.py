@@ -1,8 +1,9 @@
-"""Do the histories reach as far as a night needs? Said before the night starts.
+"""Is all there that a night needs? Said before the night starts, not after its training.
 
 Training needs every market to begin before the night, and to have more sessions by then than its
 cut keeps for testing and validation. Without this the night would find out after it has ingested,
-validated and fingerprinted. What a live source will give is not known before it is asked.
+validated and fingerprinted. What a live source will give is not known before it is asked. Models
+of a user's own are imported and made, as the table will make them.
 """
 
 from pathlib import Path
@@ -17,7 +18,21 @@ from atlas.errors import ConfigError
 from pipelines.sources.files import FilesSource
 from pipelines.store import known_by
 
-__all__ = ["require"]
+__all__ = ["require", "require_models"]
+
+
+def require_models(config: ATLASConfig) -> None:
+    """Check that every entry of benchmark.models leads to a model.
+
+    Raises:
+        ConfigError: naming the entry, as `atlas.own_model.load_yardsticks`.
+    """
+    if not config.benchmark.models:
+        return
+    from atlas.benchmark import MODELS  # heavy, and few have models of their own
+    from atlas.own_model import load_yardsticks
+
+    load_yardsticks(config.benchmark.models, taken=MODELS)
 
 
 def require(config: ATLASConfig, folder: Path | None, as_of: pd.Timestamp) -> None:

@@ -29,7 +29,7 @@ def champions(home: Home = None, params: Params = None) -> None:
     """Show every change of champion, oldest first."""
     from pipelines import history
 
-    night = nights.open_night(home, params, begins=False)
+    night = nights.open_night(home, params, begins=False, asks=True)
     told = history.champions(night.paths)
     if not told:
         console.print("No champion yet: `python -m pipelines explain last` says why.")
@@ -45,7 +45,7 @@ def rollback(home: Home = None, params: Params = None) -> None:
     """Give the office back to the version that the champion replaced."""
     from pipelines import history
 
-    night = nights.open_night(home, params, begins=False)
+    night = nights.open_night(home, params, begins=False, asks=True)
     with nights.alone(night.paths):
         told = history.rollback(night.paths)
     console.print(
@@ -62,7 +62,7 @@ def explain(
     """Tell on one page what a night ran, on which data, and why it did or did not promote."""
     from pipelines import explain as pages
 
-    opened = nights.open_night(home, params, begins=False)
+    opened = nights.open_night(home, params, begins=False, asks=True)
     for line in pages.page(opened.paths, night):
         console.print(line)
 
@@ -78,7 +78,7 @@ def reproduce(
     """Train a version again from its commit, data and parameters; exit 1 if a byte differs."""
     from pipelines import reproduce as reproductions
 
-    opened = nights.open_night(home, params, begins=False, binds=False)
+    opened = nights.open_night(home, params, begins=False, asks=True)
     folder = (work or PROJECT / "var" / "reproduce").expanduser().resolve()
     findings, differences = reproductions.run(opened.paths, version, work=folder)
     for finding in findings:
@@ -104,7 +104,7 @@ def prune(
     """Free old versions and data that no champion, challenger or rollback needs."""
     from pipelines import prune as pruning
 
-    opened = nights.open_night(home, params, begins=False)
+    opened = nights.open_night(home, params, begins=False, asks=True)
     with nights.alone(opened.paths):
         found = pruning.plan(opened.paths, keep)
         size = found.freed_bytes

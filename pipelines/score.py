@@ -28,19 +28,20 @@ _CALLS = 20
 _BARS = 320
 
 
-def score(model_uri: str, frame: pd.DataFrame) -> pd.DataFrame:
+def score(model_uri: str, frame: pd.DataFrame, now: str = "") -> pd.DataFrame:
     """Predict the last bar of every symbol, or every bar from a moment on.
 
     Args:
         model_uri: MLflow's address of the model.
         frame: the long frame of `predict`; with a column `since`, every bar is asked for from
             there on, the same moment for all rows of a market.
+        now: the moment of the question, an ISO time; empty for the clock.
 
     Returns:
         The predictions of all markets, with the attribute `LATENCY`.
     """
     model = mlflow.pyfunc.load_model(model_uri).unwrap_python_model()
-    answers = _answers(model, frame)
+    answers = _answers(model, frame, now)
     answers.attrs[LATENCY] = latency_ms(model, frame)
     return answers
 
@@ -55,17 +56,18 @@ def latency_ms(model: Any, frame: pd.DataFrame) -> float:
     first = rows.iloc[0]
     is_own = (rows["market"] == first["market"]) & (rows["symbol"] == first["symbol"])
     one = rows[is_own].tail(_BARS).drop(columns="since", errors="ignore")
+    then = {"now": pd.Timestamp(one["timestamp"].max()).isoformat()}  # or an old bar is stale
     times = []
     for _ in range(_CALLS):
         start = time.process_time()
-        model.predict(None, one)
+        model.predict(None, one, params=then)
         times.append(1e3 * (time.process_time() - start))
     return median(times)
 
 
-def _answers(model: Any, frame: pd.DataFrame) -> pd.DataFrame:
+def _answers(model: Any, frame: pd.DataFrame, now: str) -> pd.DataFrame:
     if "since" not in frame.columns:
-        answers: pd.DataFrame = model.predict(None, frame)
+        answers: pd.DataFrame = model.predict(None, frame, params={"now": now})
         return answers
     parts = [
         model.predict(
@@ -86,10 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model-uri", required=True)
     parser.add_argument("--frame", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--now", default="")
     given = parser.parse_args(arguments)
     mlflow.set_tracking_uri(given.tracking_uri)
     mlflow.set_registry_uri(given.tracking_uri)
-    predictions = score(given.model_uri, pd.read_parquet(given.frame))
+    predictions = score(given.model_uri, pd.read_parquet(given.frame), given.now)
     predictions.to_parquet(given.out, index=False)
     return 0
 

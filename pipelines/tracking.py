@@ -37,6 +37,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from atlas.errors import ModelError
+from pipelines import moved, office
 from pipelines.paths import PROJECT, Paths
 
 __all__ = [
@@ -101,7 +102,10 @@ def open_registry(paths: Paths) -> MlflowClient:
     mlflow.set_registry_uri(paths.tracking_uri)
     with FileLock(folder / "open.lock"):  # two processes must not both make the tables
         client = MlflowClient()
-        if client.get_experiment_by_name(EXPERIMENT) is None:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            moved.settle(paths, found.artifact_location)
+        else:
             location = paths.mlflow_artifacts.resolve().as_uri()
             client.create_experiment(EXPERIMENT, artifact_location=location)
         if not client.search_registered_models(f"name = '{MODEL}'"):
@@ -238,7 +242,7 @@ def swap(paths: Paths, version: str, expected: str | None) -> bool:
     the two leaves the old champion in office.
     """
     client = open_registry(paths)
-    with FileLock(paths.var / "mlflow" / "promotion.lock"):
+    with office.alone(paths):
         holder = _holder(client, CHAMPION)
         if (str(holder.version) if holder else None) != expected:
             return False
@@ -255,7 +259,7 @@ def roll_back(paths: Paths, expected: str, to: str, previous: str | None) -> boo
     moved first here: a kill in between leaves the right champion, and `previous` as it was.
     """
     client = open_registry(paths)
-    with FileLock(paths.var / "mlflow" / "promotion.lock"):
+    with office.alone(paths):
         holder = _holder(client, CHAMPION)
         if holder is None or str(holder.version) != expected:
             return False

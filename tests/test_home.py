@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from atlas.errors import HomeError
+from pipelines.__main__ import app
 from pipelines.home import Binding, bind, binding, night_lock
 from pipelines.paths import PROJECT, Paths
 
@@ -68,3 +70,25 @@ def test_second_night_is_told_who_holds_the_home(tmp_path: Path) -> None:
         assert (tmp_path / "var" / "night.lock.pid").read_text() == f"{os.getpid()}\n"
     with night_lock(Paths(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("champions",),
+        ("explain", "last"),
+        ("rollback",),
+        ("report",),
+        ("predict", "EQD000"),
+        ("prune", "--keep", "3"),
+        ("reproduce", "--version", "1"),
+    ],
+)
+def test_a_home_that_is_none_is_refused_and_not_made(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """A slip in --home ends in one error, and no registry in a new folder."""
+    done = CliRunner().invoke(app, [*words, "--home", str(tmp_path / "slip")])
+    assert isinstance(done.exception, HomeError)
+    assert "expected a home in which a night has begun" in str(done.exception)
+    assert not any(tmp_path.iterdir())

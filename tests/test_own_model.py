@@ -86,6 +86,25 @@ def test_a_name_that_leads_nowhere_is_refused(folder: Path, spec: str, said: str
         load_yardstick(spec)
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "def build():\n    return 1 / 0\n",
+            r"build\(\) raised ZeroDivisionError: .* in line 2 of",
+        ),
+        ("raise OSError('no disk')\n", "importing my_model raised OSError: no disk in line 1 of"),
+        ("def build(:\n", "importing my_model raised SyntaxError"),
+        ("import no_such_library\n", "No module named 'no_such_library'"),
+    ],
+)
+def test_code_that_raises_is_told_with_its_line(folder: Path, code: str, said: str) -> None:
+    """Whatever a user's module or factory raises is one error, which says where."""
+    (folder / "my_model.py").write_text(code)
+    with pytest.raises(ConfigError, match=said):
+        load_yardstick("my_model:build")
+
+
 @pytest.mark.parametrize("said", ["np.full(len(ends), 1.7)", "np.full(len(ends), np.nan)", "[0.5]"])
 def test_a_yardstick_that_says_no_probability_is_refused(
     folder: Path, data: dict[str, MarketData], said: str

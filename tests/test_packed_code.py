@@ -39,7 +39,7 @@ def _change(paths: Paths, version: str, name: str, old: str, new: str) -> None:
 
 
 def _said(paths: Paths, version: str, frame: pd.DataFrame) -> pd.DataFrame:
-    answers = challenge.answers(paths, version, frame, threads=1)
+    answers = challenge.answers(paths, version, frame, threads=1, now=AS_OF)
     return answers.drop(columns=["model_version", "data_age_s"])
 
 

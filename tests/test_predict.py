@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlas.config import MarketConfig
+from atlas.config import MarketConfig, Source
 from atlas.data_fingerprint import fingerprint, session_sums
+from atlas.doubts import FLAT, NO_HURST, NO_VOL30, SHORT_VOL30
 from atlas.errors import DataError
 from atlas.long_frame import sums_text
-from atlas.serving import FLAT, NO_HURST, NO_VOL30, SHORT_VOL30, bars_per_session
+from atlas.serving import bars_per_session
 from pipelines import challenge, predict, register, store, tracking
 from pipelines.paths import Paths
 from tests.registered import AS_OF, MARKETS, copy_home, tiny_config
@@ -27,10 +28,20 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     return home
 
 
+class Asked:
+    """A registered model that is asked in the night of the bars, whenever the test runs."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def predict(self, frame: pd.DataFrame, params: dict[str, Any] | None = None) -> Any:
+        return self.model.predict(frame, params={"now": AS_OF.isoformat(), **(params or {})})
+
+
 @pytest.fixture(scope="module")
-def model(paths: Paths) -> Any:
+def model(paths: Paths) -> Asked:
     tracking.open_registry(paths)
-    return mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1")
+    return Asked(mlflow.pyfunc.load_model(f"models:/{tracking.MODEL}/1"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +78,7 @@ def minutes(paths: Paths) -> pd.DataFrame:
 
 
 def test_served_probabilities_are_those_of_the_evaluation(
-    paths: Paths, model: Any, rows: pd.DataFrame
+    paths: Paths, model: Asked, rows: pd.DataFrame
 ) -> None:
     """From raw bars of both modalities, every test row gets the train stage's probability."""
     frame = challenge.frames(paths, CONFIG, rows, AS_OF).drop(columns="since")
@@ -80,7 +91,7 @@ def test_served_probabilities_are_those_of_the_evaluation(
     np.testing.assert_allclose(both[[f"{name}_served" for name in gates]], both[gates], atol=1e-5)
 
 
-def test_the_last_320_bars_are_enough(model: Any, bars: pd.DataFrame) -> None:
+def test_the_last_320_bars_are_enough(model: Asked, bars: pd.DataFrame) -> None:
     """A tail of 320 bars a symbol gets the answer of the whole history."""
     tail = bars.groupby("symbol").tail(320)
     whole, short = model.predict(bars), model.predict(tail)
@@ -88,16 +99,16 @@ def test_the_last_320_bars_are_enough(model: Any, bars: pd.DataFrame) -> None:
     np.testing.assert_allclose(short["probability"], whole["probability"], atol=1e-6)
 
 
-def test_asked_past_the_schema_it_says_the_same(model: Any, bars: pd.DataFrame) -> None:
+def test_asked_past_the_schema_it_says_the_same(model: Asked, bars: pd.DataFrame) -> None:
     """The model itself and MLflow's checked way to it give equal frames, whole prices too."""
     whole = bars.assign(close=bars["close"].round().astype(int), volume=1_000)
-    direct = model.unwrap_python_model().predict
+    direct = model.model.unwrap_python_model().predict
     for frame in (bars, whole.astype({"market": "category"})):
         now = {"now": "2026-11-21T00:00:00Z"}
         pd.testing.assert_frame_equal(direct(None, frame, now), model.predict(frame, now))
 
 
-def test_without_a_finished_session_there_is_no_answer(model: Any, minutes: pd.DataFrame) -> None:
+def test_without_a_finished_session_there_is_no_answer(model: Asked, minutes: pd.DataFrame) -> None:
     """Bars of one session alone leave vol30 unknown: the model abstains and says what to give."""
     answer = model.predict(minutes.tail(70)).iloc[0]
     assert answer["abstain"]
@@ -105,14 +116,14 @@ def test_without_a_finished_session_there_is_no_answer(model: Any, minutes: pd.D
     assert np.isnan(answer["probability"])
 
 
-def test_a_vol30_of_few_sessions_is_said(model: Any, minutes: pd.DataFrame) -> None:
+def test_a_vol30_of_few_sessions_is_said(model: Asked, minutes: pd.DataFrame) -> None:
     """320 5-minute bars hold three whole sessions: answered, with a word of warning."""
     answer = model.predict(minutes.tail(320)).iloc[0]
     assert not answer["abstain"]
     assert answer["reason"] == SHORT_VOL30
 
 
-def test_session_sums_stand_for_the_sessions_before(model: Any, minutes: pd.DataFrame) -> None:
+def test_session_sums_stand_for_the_sessions_before(model: Asked, minutes: pd.DataFrame) -> None:
     """With the 30 sums, 320 bars get the answer of the whole history, and 70 bars an answer."""
     sums = sums_text(session_sums(minutes, "5min", calendar="XNYS"))
     whole = model.predict(minutes).iloc[0]
@@ -126,7 +137,7 @@ def test_session_sums_stand_for_the_sessions_before(model: Any, minutes: pd.Data
 
 
 def test_sums_are_of_one_symbol_of_a_long_frame(
-    model: Any, minutes: pd.DataFrame, bars: pd.DataFrame
+    model: Asked, minutes: pd.DataFrame, bars: pd.DataFrame
 ) -> None:
     """The column may be empty for the other symbols of the frame."""
     sums = sums_text(session_sums(minutes, "5min", calendar="XNYS"))
@@ -135,13 +146,15 @@ def test_sums_are_of_one_symbol_of_a_long_frame(
 
 
 @pytest.mark.parametrize("text", ["[0.1]", "x", '{"2026-11-18": -1}', '{"yesterday": 0.1}', "7"])
-def test_sums_that_cannot_be_read_are_refused(model: Any, minutes: pd.DataFrame, text: str) -> None:
+def test_sums_that_cannot_be_read_are_refused(
+    model: Asked, minutes: pd.DataFrame, text: str
+) -> None:
     """The error names the symbol and shows what is expected."""
     with pytest.raises(DataError, match=r"equity_5min/.*session_sums .*JSON object"):
         model.predict(minutes.tail(70).assign(session_sums=text))
 
 
-def test_served_volatility_is_of_a_session(model: Any, minutes: pd.DataFrame) -> None:
+def test_served_volatility_is_of_a_session(model: Asked, minutes: pd.DataFrame) -> None:
     """A session of 78 bars, not a day of 288: the median is that of vol30."""
     served = model.predict(minutes, params={"every_bar": True, "since": "2026-11-12"})
     known = fingerprint(minutes, "5min", calendar="XNYS")["vol30"].iloc[-len(served) :]
@@ -166,7 +179,9 @@ def test_a_session_has_the_bars_of_its_calendar(timeframe: str, calendar: str, b
     assert bars_per_session(settings, near) == pytest.approx(bars)
 
 
-def test_an_answer_names_its_target_its_experts_and_its_age(model: Any, bars: pd.DataFrame) -> None:
+def test_an_answer_names_its_target_its_experts_and_its_age(
+    model: Asked, bars: pd.DataFrame
+) -> None:
     """The row says what was predicted, when the bar was known, and who answered."""
     answer = model.predict(bars, params={"now": "2026-11-21T00:00:00Z"}).iloc[0]
     weights = [answer[f"gate_{name}"] for name in CONFIG.moe.experts]
@@ -181,7 +196,7 @@ def test_an_answer_names_its_target_its_experts_and_its_age(model: Any, bars: pd
     assert 0 < answer["volatility"] < 0.2
 
 
-def test_every_bar_starts_where_it_is_asked_to(model: Any, bars: pd.DataFrame) -> None:
+def test_every_bar_starts_where_it_is_asked_to(model: Asked, bars: pd.DataFrame) -> None:
     """With every_bar there is a row for each bar with 64 bars, or for each from `since` on."""
     some = model.predict(bars, params={"every_bar": True, "since": "2026-11-18"})
     every = model.predict(bars, params={"every_bar": True})
@@ -190,7 +205,7 @@ def test_every_bar_starts_where_it_is_asked_to(model: Any, bars: pd.DataFrame) -
     assert len(every) == len(bars) - 63 * symbols
 
 
-def test_a_model_abstains_and_says_why(model: Any, bars: pd.DataFrame) -> None:
+def test_a_model_abstains_and_says_why(model: Asked, bars: pd.DataFrame) -> None:
     """Too few bars, a missing price and an unknown market are not answered; the others are."""
     one, two, three = bars["symbol"].unique()
     few = bars[bars["symbol"] == one].tail(63)
@@ -209,7 +224,7 @@ def test_a_model_abstains_and_says_why(model: Any, bars: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("spoil", ["last", "twice", "high"])
 def test_a_bad_bar_in_the_window_is_not_answered(
-    model: Any, bars: pd.DataFrame, spoil: str
+    model: Asked, bars: pd.DataFrame, spoil: str
 ) -> None:
     """A bad last bar, a time that comes twice and a high below the close all abstain."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]].copy()
@@ -222,7 +237,7 @@ def test_a_bad_bar_in_the_window_is_not_answered(
     assert model.predict(one)["abstain"].tolist() == [True]
 
 
-def test_a_short_history_is_answered_with_a_word(model: Any, bars: pd.DataFrame) -> None:
+def test_a_short_history_is_answered_with_a_word(model: Asked, bars: pd.DataFrame) -> None:
     """64 to 255 daily bars leave hurst unknown, which is said."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]]
     short, enough = model.predict(one.tail(200)).iloc[0], model.predict(one.tail(260)).iloc[0]
@@ -231,7 +246,7 @@ def test_a_short_history_is_answered_with_a_word(model: Any, bars: pd.DataFrame)
     assert enough["reason"] == ""
 
 
-def test_missing_days_are_noticed(model: Any, bars: pd.DataFrame) -> None:
+def test_missing_days_are_noticed(model: Asked, bars: pd.DataFrame) -> None:
     """One day that is missing is said; two weeks make the bars no window."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]]
     hole = model.predict(one.drop(index=one.index[-20])).iloc[0]
@@ -242,7 +257,7 @@ def test_missing_days_are_noticed(model: Any, bars: pd.DataFrame) -> None:
     assert np.isnan(gap["probability"])
 
 
-def test_minutes_are_not_taken_for_days(model: Any, bars: pd.DataFrame) -> None:
+def test_minutes_are_not_taken_for_days(model: Asked, bars: pd.DataFrame) -> None:
     """Bars of a shorter timeframe abstain, whatever else they lack; hours that change do not."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]].tail(320)
     last = one["timestamp"].iloc[-1]
@@ -257,13 +272,13 @@ def test_minutes_are_not_taken_for_days(model: Any, bars: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("name", ["since", "now"])
-def test_a_time_that_cannot_be_read_is_named(model: Any, bars: pd.DataFrame, name: str) -> None:
+def test_a_time_that_cannot_be_read_is_named(model: Asked, bars: pd.DataFrame, name: str) -> None:
     """A parameter that is no time is told of with what was expected."""
     with pytest.raises(Exception, match=r"expected an ISO time such as .*, got 'soon'"):
         model.predict(bars, params={name: "soon"})
 
 
-def test_prices_that_never_moved_are_not_answered(model: Any, bars: pd.DataFrame) -> None:
+def test_prices_that_never_moved_are_not_answered(model: Asked, bars: pd.DataFrame) -> None:
     """A window of one price has no chart; one bar that moved makes it one."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]].drop(columns="adj_close", errors="ignore")
     prices = ["open", "high", "low", "close"]
@@ -276,7 +291,7 @@ def test_prices_that_never_moved_are_not_answered(model: Any, bars: pd.DataFrame
     assert answers["reason"].iloc[1] != FLAT
 
 
-def test_an_old_bad_bar_is_left_out_as_the_store_would(model: Any, bars: pd.DataFrame) -> None:
+def test_an_old_bad_bar_is_left_out_as_the_store_would(model: Asked, bars: pd.DataFrame) -> None:
     """A bad bar before the window is passed over: the answer is that of bars without it."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]].copy()
     without = one.drop(index=one.index[-100])
@@ -286,7 +301,7 @@ def test_an_old_bad_bar_is_left_out_as_the_store_would(model: Any, bars: pd.Data
     assert spoiled["probability"].tolist() == clean["probability"].tolist()
 
 
-def test_bars_may_come_as_users_hold_them(model: Any, bars: pd.DataFrame) -> None:
+def test_bars_may_come_as_users_hold_them(model: Asked, bars: pd.DataFrame) -> None:
     """Dates without a zone or as text, whole volumes and shuffled rows make no difference."""
     plain = bars.assign(timestamp=bars["timestamp"].dt.tz_localize(None))
     text = bars.assign(timestamp=bars["timestamp"].dt.strftime("%Y-%m-%d"))
@@ -299,7 +314,7 @@ def test_bars_may_come_as_users_hold_them(model: Any, bars: pd.DataFrame) -> Non
     assert shuffled.loc[bars["symbol"].unique(), "probability"].tolist() == expected
 
 
-def test_whole_prices_are_taken(model: Any, bars: pd.DataFrame) -> None:
+def test_whole_prices_are_taken(model: Asked, bars: pd.DataFrame) -> None:
     """Integer prices, as a CSV of round ones is read, get the answer of the same floats."""
     round_ = bars.copy()
     prices = ["open", "high", "low", "close"]
@@ -310,13 +325,13 @@ def test_whole_prices_are_taken(model: Any, bars: pd.DataFrame) -> None:
     )
 
 
-def test_a_frame_without_prices_is_refused_by_name(model: Any, bars: pd.DataFrame) -> None:
+def test_a_frame_without_prices_is_refused_by_name(model: Asked, bars: pd.DataFrame) -> None:
     """A column that the market needs and that is missing is named with the symbol."""
     with pytest.raises(DataError, match=r"equity_daily/.*'close' is missing"):
         model.predict(bars.drop(columns="close"))
 
 
-def test_a_symbol_of_the_store_is_asked_by_its_name(paths: Paths, model: Any) -> None:
+def test_a_symbol_of_the_store_is_asked_by_its_name(paths: Paths, model: Asked) -> None:
     """The frame of a symbol holds the newest bars that an answer needs, in all its markets."""
     symbol = store.symbols(paths, "options_skew")[0]
     frame = predict.symbol_frame(paths, CONFIG, symbol, AS_OF)
@@ -326,7 +341,7 @@ def test_a_symbol_of_the_store_is_asked_by_its_name(paths: Paths, model: Any) ->
 
 
 def test_a_symbol_of_an_intraday_market_comes_with_its_sessions(
-    paths: Paths, model: Any, minutes: pd.DataFrame
+    paths: Paths, model: Asked, minutes: pd.DataFrame
 ) -> None:
     """Its newest bars give the answer of the whole history, vol30 of 30 sessions included."""
     frame = predict.symbol_frame(paths, CONFIG, minutes["symbol"].iloc[0], AS_OF)
@@ -337,7 +352,7 @@ def test_a_symbol_of_an_intraday_market_comes_with_its_sessions(
     assert asked["volatility"] == pytest.approx(whole["volatility"])
 
 
-def test_many_symbols_are_answered_as_each_alone(model: Any, bars: pd.DataFrame) -> None:
+def test_many_symbols_are_answered_as_each_alone(model: Asked, bars: pd.DataFrame) -> None:
     """A long frame of odd symbols, sorted or not, gets the answers that each symbol gets alone."""
     frame = odd_symbols(bars[bars["symbol"] == bars["symbol"].iloc[0]].tail(330))
     now = {"now": "2026-11-21"}
@@ -382,10 +397,55 @@ def odd_symbols(one: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([own.assign(symbol=name) for name, own in kinds.items()], ignore_index=True)
 
 
-def test_names_that_read_alike_are_one_symbol(model: Any, bars: pd.DataFrame) -> None:
+def test_names_that_read_alike_are_one_symbol(model: Asked, bars: pd.DataFrame) -> None:
     """A symbol that comes as a number in one row and as its text in another is one symbol."""
     one = bars[bars["symbol"] == bars["symbol"].iloc[0]]
     mixed = [600 if row % 2 else "600" for row in range(len(one))]
     answers = model.predict(one.assign(symbol=pd.Series(mixed, index=one.index, dtype=object)))
     assert answers["symbol"].tolist() == ["600"]
     assert not answers["abstain"].any()
+
+
+def test_stale_bars_are_not_answered_today(model: Asked, bars: pd.DataFrame) -> None:
+    """More sessions than the market's limit after the last bar: no answer, and the reason why."""
+    limit = CONFIG.markets["equity_daily"].stale_sessions  # the last bar is of Thursday the 19th
+    asked = {"2026-11-20": False, "2026-11-25 12:00": False, "2026-11-27": True, "2027-11-20": True}
+    for now, abstains in asked.items():
+        answers = model.predict(bars, params={"now": now})
+        assert answers["abstain"].tolist() == [abstains] * len(answers)
+        is_told = answers["reason"].str.startswith(f"stale: more than {limit} sessions")
+        assert is_told.tolist() == [abstains] * len(answers)
+    assert np.isnan(answers["probability"]).all()
+
+
+def test_questions_about_the_past_are_never_stale(model: Asked, bars: pd.DataFrame) -> None:
+    """A night scores old sessions, however late it is asked: each bar has its own moment."""
+    late = {"every_bar": True, "since": "2026-11-01", "now": "2028-01-01"}
+    assert not model.predict(bars, params=late)["abstain"].any()
+
+
+def test_a_bar_that_may_go_on_is_said(model: Asked, bars: pd.DataFrame) -> None:
+    """Asked within the day of its last bar, it answers and says that the bar may go on."""
+    during = model.predict(bars, params={"now": "2026-11-19 20:00"})
+    assert not during["abstain"].any()
+    assert (during["data_age_s"] < 0).all()
+    assert during["reason"].str.contains("may go on").all()
+
+
+@pytest.mark.parametrize(
+    ("sources", "is_dated", "is_clock"),
+    [
+        ({"simulated"}, False, False),
+        ({"files"}, False, False),
+        ({"ccxt"}, False, True),
+        ({"simulated", "yfinance"}, False, True),
+        ({"ccxt"}, True, False),
+        (set(), False, True),
+        (set(), True, False),
+    ],
+)
+def test_what_goes_on_is_asked_by_the_clock(
+    sources: set[Source], is_dated: bool, is_clock: bool
+) -> None:
+    """Live sources and files are as old as they are today; a named night has its own time."""
+    assert predict.moment(sources, AS_OF, is_dated=is_dated) == (None if is_clock else AS_OF)

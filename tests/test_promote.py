@@ -18,7 +18,18 @@ import pytest
 
 from atlas.config import ATLASConfig, PromotionConfig
 from atlas.errors import ModelError
-from pipelines import challenge, explain, history, pair, promote, proof, register, shadow, tracking
+from pipelines import (
+    challenge,
+    explain,
+    history,
+    office,
+    pair,
+    promote,
+    proof,
+    register,
+    shadow,
+    tracking,
+)
 from pipelines.files import read_json
 from pipelines.paths import Paths
 from tests.registered import AS_OF, copy_home, tiny_config, write_base_rate
@@ -359,3 +370,21 @@ def test_a_kill_leaves_the_old_or_the_new_champion(life: Life) -> None:
         assert str(held.version) in ("2", "4")
         challenge.check(life.paths, str(held.version))
     assert tracking.swap(life.paths, "4", str(tracking.resolve(life.paths).version))
+
+
+def test_of_two_changes_at_once_one_is_made(life: Life) -> None:
+    """Two processes that know the same champion wait for the office; the second is too late."""
+    held = str(tracking.resolve(life.paths).version)
+    children = []
+    with office.alone(life.paths):
+        for version in ("2", "5"):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if tracking.swap(life.paths, version, held) else 3)
+            children.append(child)
+        time.sleep(0.3)
+        assert str(tracking.resolve(life.paths).version) == held
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    assert sorted(map(os.waitstatus_to_exitcode, statuses)) == [0, 3]
+    winner = ("2", "5")[[os.waitstatus_to_exitcode(status) for status in statuses].index(0)]
+    assert str(tracking.resolve(life.paths).version) == winner

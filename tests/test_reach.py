@@ -10,6 +10,7 @@ import yaml
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError
 from pipelines import reach
+from pipelines.night import open_night
 from pipelines.paths import PROJECT
 from tests.test_cli import _refused, _run
 
@@ -73,3 +74,13 @@ def test_the_command_says_so_before_any_work(tmp_path: Path) -> None:
     given = ("--home", home, "--params", params, "--data", folder)
     _refused(_run("all", *given), "40 + 20", "it has 30", "markets.equity_daily.cut")
     assert not home.exists()
+
+
+def test_own_models_are_made_before_the_night(tmp_path: Path) -> None:
+    """A bad entry of benchmark.models is told by `check` and when a night begins."""
+    values = configuration().model_dump(mode="json")
+    params = tmp_path / "params.yaml"
+    params.write_text(yaml.safe_dump({**values, "benchmark": {"models": ["nowhere:build"]}}))
+    with pytest.raises(ConfigError, match=r"benchmark.models 'nowhere:build'"):
+        open_night(tmp_path / "home", params, trains=True)
+    assert not (tmp_path / "home").exists()

@@ -8,6 +8,8 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ import redis
 
 from benchmarks.fault_kinds import KINDS
 from benchmarks.fault_rig import Rig, begin, follow, lose_during, named, outcome
+from pipelines import office
 from pipelines.paths import Paths
 from pipelines.tasks import XCOM_BYTES
 from services import airflow, distributed, stores
@@ -133,6 +136,31 @@ def test_no_secret_is_in_a_log_a_store_or_ps(endured: Services) -> None:
     texts |= {f"process {place}": text.encode() for place, text in enumerate(seen)}
     leaks = {(name, key) for name, text in texts.items() for key in planted if planted[key] in text}
     assert not leaks
+
+
+def test_two_machines_change_the_champion_one_at_a_time(far: Services, tmp_path: Path) -> None:
+    """Homes that share the database and no file wait for each other, also for a killed one."""
+    other = Paths(tmp_path)
+    (other.var / "mlflow").mkdir(parents=True)
+    shutil.copy(far.paths.var / "mlflow" / "mlflow.dsn", other.var / "mlflow")
+    entered = threading.Event()
+
+    def enter() -> None:
+        with office.alone(other):
+            entered.set()
+
+    code = "import sys, pathlib; from pipelines import office, paths\n"
+    code += "with office.alone(paths.Paths(pathlib.Path(sys.argv[1]))): print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(far.paths.home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        assert not entered.wait(2)
+        holder.kill()
+        assert entered.wait(30)
+        waiting.join()
 
 
 def test_secret_files_are_private(far: Services) -> None:
