@@ -78,6 +78,21 @@ class Airflow:
         """Let no run of a DAG begin, or let them begin again; a run under way goes on."""
         self._call("PATCH", f"/api/v2/dags/{dag_id}", {"is_paused": is_paused})
 
+    def pauses(self, dag_id: str) -> list[tuple[str, bool]]:
+        """Return when a DAG was paused (True) and let go on (False), oldest first."""
+        query = urlencode({"dag_id": dag_id, "event": "patch_dag", "order_by": "when"})
+        found = self._call("GET", f"/api/v2/eventLogs?{query}")["event_logs"]
+        return [(one["when"], bool(json.loads(one["extra"])["is_paused"])) for one in found]
+
+    def backfills(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the backfills of a DAG; one that goes on has no `completed_at`."""
+        query = urlencode({"dag_id": dag_id})
+        return list(self._call("GET", f"/api/v2/backfills?{query}")["backfills"])
+
+    def cancel_backfill(self, number: int) -> None:
+        """Begin no further run of a backfill; one under way goes on."""
+        self._call("PUT", f"/api/v2/backfills/{number}/cancel")
+
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run."""
         answer = self._call("GET", f"{_run(dag_id, run_id)}/taskInstances?limit=100")
