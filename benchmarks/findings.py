@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from atlas.benchmark import SEED_FIGURES
-from benchmarks import cross_asset_page, pretraining_page
+from benchmarks import cross_asset_page, ideas_page, pretraining_page
 from benchmarks.document import results as long_results
 from benchmarks.units import Results, mean_and_spread, table, write_page
 
@@ -67,7 +67,7 @@ def findings() -> str:
     parts = [_FINDINGS.format(model=MODEL)]
     real, simulated = long_results("files"), long_results("simulated")
     if real is not None:
-        parts += [_direction(real), _volatility(real), _gating(real)]
+        parts += [_direction(real), *_ideas(), _volatility(real), _gating(real)]
     if simulated is not None:
         parts.append(_planted(simulated))
     own = (_forms(), _learned(), _retraining(), _cross_asset(), _pretraining())
@@ -188,6 +188,20 @@ On simulated markets the next move's probability is known. Shares of what an hon
 
 {table("figure | value | target", rows)}
 """
+
+
+def _ideas() -> list[str]:
+    found = Results("ideas").read()
+    if not found:
+        return []
+    return [
+        f"""## What else was tried for direction
+
+{ideas_page.verdict(found["units"])}
+
+Each idea, by market, and the simple rivals beside them: [ideas.md](ideas.md).
+"""
+    ]
 
 
 def _forms() -> str:
