@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import tempfile
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from mlflow.entities.model_registry import ModelVersion
 from atlas.bars import Timeframe
 from atlas.calendars import session_days
 from atlas.config import ATLASConfig, MarketConfig
-from pipelines import launch, packaging, store, tracking
+from atlas.errors import ModelError
+from pipelines import launch, packaging, score, store, tracking
 from pipelines.paths import Paths
 
 __all__ = [
@@ -68,8 +70,8 @@ def answers(
         now: the moment of the question, to which bars may be stale; None for the clock.
 
     Raises:
-        ModelError: a file of the version was tampered with, or it cannot be loaded or fails; its
-            last lines are in the message.
+        ModelError: a file of the version was tampered with, it refuses the frame, saying why, or
+            it cannot be loaded or fails; its last lines are in the message.
     """
     check(paths, version)
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,8 +83,13 @@ def answers(
         command += ["--frame", str(asked), "--out", str(answered)]
         command += ["--now", now.isoformat()] if now is not None else []
         environment = launch.child_environment(threads)
-        for _ in launch.stream(command, environment, f"version {version}"):
-            pass
+        try:
+            deque(launch.stream(command, environment, f"version {version}"), 0)
+        except ModelError as error:
+            said = score.refusal(answered)
+            if not said.is_file():
+                raise
+            raise ModelError(f"version {version}: {said.read_text('utf-8')}") from error
         return pd.read_parquet(answered)
 
 

@@ -91,6 +91,9 @@ def symbol_frame(
 
 def _file(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
+    if frame.empty:
+        raise DataError(f"{path}: expected a long frame of bars, got no row")
+    return frame

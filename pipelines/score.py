@@ -21,7 +21,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read by MLflow while it is be
 import mlflow
 import pandas as pd
 
-__all__ = ["LATENCY", "latency_ms", "main", "score"]
+__all__ = ["LATENCY", "latency_ms", "main", "refusal", "score"]
 
 LATENCY = "latency_ms"  # the attribute of the answers
 _CALLS = 20
@@ -92,9 +92,24 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     mlflow.set_tracking_uri(given.tracking_uri)
     mlflow.set_registry_uri(given.tracking_uri)
-    predictions = score(given.model_uri, pd.read_parquet(given.frame), given.now)
+    try:
+        predictions = score(given.model_uri, pd.read_parquet(given.frame), given.now)
+    except _refusals() as error:
+        refusal(given.out).write_text(str(error), encoding="utf-8")
+        return 2
     predictions.to_parquet(given.out, index=False)
     return 0
+
+
+def refusal(out: Path) -> Path:
+    """Return where the model's own words are left if it refuses the frame, instead of answers."""
+    return out.with_suffix(".refused")
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return the errors of the packed code, which is imported when a model has been loaded."""
+    packed = sys.modules.get("atlas.errors")
+    return (packed.AtlasError,) if packed else ()
 
 
 if __name__ == "__main__":

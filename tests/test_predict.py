@@ -1,6 +1,7 @@
 """A registered model answers raw bars as the evaluation did, or says why it does not."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -14,7 +15,7 @@ from atlas.doubts import FLAT, NO_HURST, NO_VOL30, SHORT_VOL30
 from atlas.errors import DataError
 from atlas.long_frame import sums_text
 from atlas.serving import bars_per_session
-from pipelines import challenge, predict, register, store, tracking
+from pipelines import challenge, predict, register, score, store, tracking
 from pipelines.paths import Paths
 from tests.registered import AS_OF, MARKETS, copy_home, tiny_config
 
@@ -449,3 +450,23 @@ def test_what_goes_on_is_asked_by_the_clock(
 ) -> None:
     """Live sources and files are as old as they are today; a named night has its own time."""
     assert predict.moment(sources, AS_OF, is_dated=is_dated) == (None if is_clock else AS_OF)
+
+
+def test_a_refused_frame_is_told_in_the_models_own_words(
+    paths: Paths, bars: pd.DataFrame, tmp_path: Path
+) -> None:
+    """A process that asks for others leaves the reason, not a traceback, where answers would be."""
+    asked, out = tmp_path / "asked.parquet", tmp_path / "out.parquet"
+    bars.drop(columns="close").to_parquet(asked, index=False)
+    words = ["--tracking-uri", paths.tracking_uri, "--model-uri", f"models:/{tracking.MODEL}/1"]
+    assert score.main([*words, "--frame", str(asked), "--out", str(out)]) == 2
+    assert "column 'close' is missing" in score.refusal(out).read_text()
+    assert not out.exists()
+
+
+def test_a_file_without_rows_is_refused(paths: Paths, bars: pd.DataFrame, tmp_path: Path) -> None:
+    """There is nothing to ask about."""
+    tracking.swap(paths, "1", None)
+    bars.iloc[:0].to_csv(tmp_path / "none.csv", index=False)
+    with pytest.raises(DataError, match=r"none.csv: expected a long frame of bars, got no row"):
+        predict.predict(paths, CONFIG, str(tmp_path / "none.csv"), as_of=AS_OF)
