@@ -31,6 +31,7 @@ __all__ = [
     "eager",
     "follow",
     "lose_during",
+    "marks",
     "named",
     "outcome",
 ]
@@ -192,11 +193,21 @@ def marks(paths: Paths) -> dict[int, int]:
     return {path.stat().st_ino: path.stat().st_size for path in _logs(paths)}
 
 
-def named(paths: Paths, cause: str, before: Mapping[int, int]) -> str:
-    """Return a piece of the first line since `before` that names the cause in some log."""
+def named(
+    paths: Paths, cause: str, before: Mapping[int, int], after: Mapping[int, int] | None = None
+) -> str:
+    """Return a piece of the first line that names the cause in some log.
+
+    Args:
+        cause: a regular expression.
+        before: how long each log was when something was lost (`marks`).
+        after: and when the next thing was; None if nothing else was lost.
+    """
     pattern = re.compile(cause)
     for path in _logs(paths):
-        text = path.read_bytes()[before.get(path.stat().st_ino, 0) :]
+        place = path.stat().st_ino
+        end = None if after is None else after.get(place, 0)
+        text = path.read_bytes()[before.get(place, 0) : end]
         for line in text.decode(errors="replace").splitlines():
             if match := pattern.search(line):
                 said = line[max(0, match.start() - BEFORE) : match.end() + AFTER]

@@ -11,7 +11,7 @@ that has ended is started again, as a restart policy would. All four end well if
 - no task is left queued or running,
 - champion, weights, table, bars and every other file of data/ and artifacts/ are byte for byte
   those of the undisturbed night, and there is no file beside them (`benchmarks.fault_rig.outcome`),
-- and some log names the cause, in a line written after the loss.
+- and some log names the cause, in a line written after the loss and before the next one.
 
 Nights that are done stand in faults.json of the folder of work, so that a broken-off run goes on.
 As root the home is a small file system of its own, so that it can be filled; else that kind is left
@@ -114,8 +114,8 @@ def one_night(
     differing = sorted(k for k in calm.keys() | found.keys() if calm.get(k) != found.get(k))
     is_same = state == "success" and None not in before and not left and not differing
     told = [
-        named(rig.paths, KINDS[loss.kind].cause, at or {})
-        for loss, at in zip(losses, before, strict=True)
+        named(rig.paths, KINDS[loss.kind].cause, at or {}, after)
+        for loss, at, after in zip(losses, before, [*before[1:], None], strict=True)
     ]
     return {
         "night": number,

@@ -8,9 +8,11 @@ import pytest
 
 from benchmarks.backfill import overlaps
 from benchmarks.fault_kinds import KINDS, STAGES
+from benchmarks.fault_rig import marks, named
 from benchmarks.faults import TOGETHER, plan
 from benchmarks.production_page import BLOCKS, PAGES, RESULTS, written
 from pipelines.files import read_json
+from pipelines.paths import Paths
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
@@ -41,6 +43,22 @@ def test_nights_lose_every_kind_alike_each_in_a_later_stage() -> None:
         assert {"markets.validate", "markets.fingerprint"} - {loss.stage for loss in night}
     assert nights == plan(60, list(KINDS))
     assert nights != plan(60, list(KINDS), seed=1)
+
+
+def test_a_cause_is_looked_for_between_two_losses(tmp_path) -> None:
+    """A line from before the loss names nothing, nor does one from after the next loss."""
+    paths = Paths(tmp_path)
+    log = paths.var / "logs" / "scheduler.log"
+    log.parent.mkdir(parents=True)
+    seen = []
+    for line in ("lost one", "nothing", "lost two"):
+        seen.append(marks(paths))
+        with log.open("a") as file:
+            file.write(f"{line}\n")
+    assert named(paths, "lost", seen[0], {}) == ""  # no log was there when the next was lost
+    assert named(paths, "lost", seen[0], seen[1]) == "scheduler.log: lost one"
+    assert named(paths, "lost", seen[1], seen[2]) == ""
+    assert named(paths, "lost", seen[1]) == "scheduler.log: lost two"
 
 
 def test_tasks_of_two_nights_at_once_are_counted() -> None:
