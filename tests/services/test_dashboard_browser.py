@@ -139,7 +139,7 @@ def test_the_keyboard_reaches_everything_in_order(address: str, browser: Any) ->
     """Tab goes from the skip link through the navigation to the theme and the filters, visibly."""
     page, _ = opened(browser, f"{address}/gate")
     seen = []
-    for _ in range(14):
+    for _ in range(15):
         page.keyboard.press("Tab")
         seen.append(
             page.evaluate(
@@ -150,8 +150,9 @@ def test_the_keyboard_reaches_everything_in_order(address: str, browser: Any) ->
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", seen[-1]
     assert seen[0] == "Skip to the content"
-    assert seen[2:9] == [
-        *("Overview", "Gate", "Symbol", "Benchmark", "Promotions", "Shadow log", "Monitor")
+    assert seen[2:10] == [
+        *("Overview", "Gate", "Kernels", "Symbol"),
+        *("Benchmark", "Promotions", "Shadow log", "Monitor"),
     ]
     assert "symbol" in seen
     page.close()
