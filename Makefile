@@ -50,9 +50,9 @@ test: setup  ## run the tests that need no server
 	@$(ENV) $(PYTHON) -m pytest -m "not services" -n 2 --timeout 600
 
 test-services: setup  ## start the services on ports of their own and run a night in them
-	@# the longest file first; files share nothing, and much of a service's test is waiting
+	@# the longest files first; files share nothing, and much of a service's test is waiting
 	@$(ENV) $(PYTHON) -m pytest -m services -n 2 --dist loadfile --timeout 1200 --durations 12 \
-		tests/services/test_workers.py tests/services
+		tests/services/test_workers.py tests/services/test_services.py tests/services
 
 lint: setup  ## ruff, mypy --strict, import-linter; hadolint and compose's schema, all offline
 	@$(ENV) ruff check . && $(ENV) ruff format --check .
