@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 from benchmarks import scale_page
+from benchmarks.training_page import replaced
 
 __all__ = ["BLOCKS", "written"]
 
@@ -30,10 +31,7 @@ def written(text: str) -> str:
         path = RESULTS / f"{source}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            begin, end = f"<!-- {name}: written by benchmarks -->", f"<!-- end of {name} -->"
-            new = f"{begin}\n\n{block(found)}\n\n{end}"
-            pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-            text = re.sub(pattern, lambda _, own=new: own, text, flags=re.DOTALL)
+            text = replaced(text, name, block(found))
     return text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-__all__ = ["PAGES", "written"]
+__all__ = ["PAGES", "replaced", "written"]
 
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
@@ -30,11 +30,15 @@ def written(page: str, text: str) -> str:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            begin, end = f"<!-- {name}: written by benchmarks -->", f"<!-- end of {name} -->"
-            block = f"{begin}\n\n{_block(found)}\n\n{end}"
-            pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
-            text = re.sub(pattern, lambda _, own=block: own, text, flags=re.DOTALL)
+            text = replaced(text, name, _block(found))
     return text
+
+
+def replaced(text: str, name: str, block: str) -> str:
+    """Return a page with another block between a benchmark's markers."""
+    begin, end = f"<!-- {name}: written by benchmarks -->", f"<!-- end of {name} -->"
+    new = f"{begin}\n\n{block}\n\n{end}"
+    return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: new, text, flags=re.DOTALL)
 
 
 def _block(found: dict[str, Any]) -> str:

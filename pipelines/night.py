@@ -131,10 +131,7 @@ def open_night(
     paths = Paths(home_dir.expanduser().resolve())
     bound = home.binding(paths)
     if asks and bound is None:
-        raise HomeError(
-            f"home {paths.home}: expected a home in which a night has begun, with var/home.json; "
-            "there is none: correct --home, or run a night there first"
-        )
+        raise HomeError(_never_begun(paths))
     chosen = source or (bound.source if bound else None)
     config = read_config(params, source=chosen)
     if folder is not None and "files" not in config.sources():
@@ -148,16 +145,27 @@ def open_night(
         as_of = str(read_json(paths.night)["as_of"])
     night = night_as_of(config, folder, as_of, begins=begins)
     if trains:
-        from pipelines import reach  # heavy, as a source is
-
-        reach.require(config, folder, night)
-        reach.require_models(config)
+        _require_training(config, folder, night)
     try:
         if binds and not asks:
             home.bind(paths, config.source, folder)
     except OSError as error:
         raise HomeError(f"home {paths.home}: cannot be written: {error}") from None
     return Night(paths, config, night, folder)
+
+
+def _never_begun(paths: Paths) -> str:
+    return (
+        f"home {paths.home}: expected a home in which a night has begun, with var/home.json; "
+        "there is none: correct --home, or run a night there first"
+    )
+
+
+def _require_training(config: ATLASConfig, folder: Path | None, night: pd.Timestamp) -> None:
+    from pipelines import reach  # heavy, as a source is
+
+    reach.require(config, folder, night)
+    reach.require_models(config)
 
 
 def night_as_of(
