@@ -21,7 +21,7 @@ from services import airflow, control
 from services.processes import alive
 from services.rest import Airflow
 
-PARAMS = eager(Path(tempfile.mkdtemp()))  # a night that ends with a champion
+PARAMS = eager(Path(tempfile.mkdtemp()), ("crypto_1min", "options_skew"))  # bars and a surface
 NIGHT = "2026-11-20"
 NIGHT_TIMEOUT_S = 900  # on a busy machine; alone it takes one or two minutes
 
@@ -55,11 +55,11 @@ class Services:
             words, cwd=PROJECT, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def up(self, *options: str) -> Any:
-        """Run `up` with the tests' params and this home's ports."""
+    def up(self, *options: str, params: Path = PARAMS) -> Any:
+        """Run `up` with this home's ports."""
         main, mlflow, dashboard = (str(port) for port in self.ports)
         given = ["--airflow-port", main, "--mlflow-port", mlflow, "--dashboard-port", dashboard]
-        return self.command("up", "--params", str(PARAMS), *given, *options)
+        return self.command("up", "--params", str(params), *given, *options)
 
     def wait_for(self, run_id: str) -> str:
         """Wait until a run of the night ends; return its state."""
