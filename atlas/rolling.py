@@ -24,7 +24,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import config, njit
+
+from atlas.machine_code import LOCATORS
 
 __all__ = [
     "Floats",
@@ -42,8 +44,17 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def compiled(function: _Function) -> _Function:
-    """Compile a function with Numba, cached on disk; division follows NumPy (0/0 is NaN)."""
-    return cast(_Function, njit(cache=True, error_model="numpy", nogil=True)(function))
+    """Compile a function with Numba, kept on disk; division follows NumPy (0/0 is NaN).
+
+    Machine code is kept as `atlas.machine_code` says, unless NUMBA_CACHE_LOCATOR_CLASSES is set.
+    """
+    usual = config.CACHE_LOCATOR_CLASSES
+    config.CACHE_LOCATOR_CLASSES = usual or LOCATORS
+    try:
+        made = njit(cache=True, error_model="numpy", nogil=True)(function)
+    finally:
+        config.CACHE_LOCATOR_CLASSES = usual
+    return cast(_Function, made)
 
 
 @contextmanager
