@@ -2,7 +2,8 @@
 
 - logit = market intercept + linear(skip, standardized fingerprint): one logistic regression for
   each modality, markets weighing equally, with a small ridge;
-- log RV = HAR (Corsi, 2009): ordinary least squares on three log realised variances, per market.
+- log RV = HAR-X: HAR (Corsi, 2009) on three log realised variances, and beside them the features
+  of the logit with a ridge; least squares, per market.
 
 The rows are spread evenly over a market's training windows, at most `ROWS` of them. Nothing here
 looks at a validation or a test row.
@@ -15,15 +16,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas.inputs import gather
+from atlas.inputs import HAR, SKIP, gather
 from atlas.moe import Network
-from atlas.residual import Standardizer
+from atlas.residual import DESCRIBED, Standardizer
 from atlas.sampling import spread_evenly
 from atlas.windows import MarketData
 
-__all__ = ["ROWS", "Rows", "fit_har", "fit_logistic", "install_base", "training_rows"]
+__all__ = [
+    "ROWS",
+    "Rows",
+    "features_of",
+    "fit_har",
+    "fit_harx",
+    "fit_logistic",
+    "install_base",
+    "rows_at",
+    "standardized",
+    "training_rows",
+]
 
 ROWS = 8_192  # per market: the linear fit's error is then far below what a network adds
+SLOPES_FROM = 30  # rows
+RIDGE, RIDGE_ROWS = 0.03, 500  # of features beside HAR: a share of the rows, and rows
 CHUNK = 512
 Array = npt.NDArray[np.float64]
 
@@ -59,7 +73,9 @@ def install_base(model: Network, data: Mapping[str, MarketData]) -> None:
 
 def training_rows(data: Mapping[str, MarketData], *, limit: int = ROWS) -> dict[str, Rows]:
     """Collect for each market the flat inputs of at most `limit` training windows."""
-    return {market: _rows(own, limit) for market, own in data.items()}
+    return {
+        market: rows_at(own, spread_evenly(own.split.train, limit)) for market, own in data.items()
+    }
 
 
 def fit_logistic(
@@ -99,43 +115,45 @@ def fit_logistic(
 def fit_har(har: Array, log_rv: Array) -> Array:
     """Return the intercept and the three slopes (4,) of log RV on har (N, 3) by least squares.
 
-    Rows with a NaN are left out; fewer than 30 of them give the mean and no slope (0 if none).
+    Rows with a NaN are left out; fewer than `SLOPES_FROM` give their mean and no slope.
     """
     known = np.isfinite(log_rv) & np.isfinite(har).all(axis=1)
-    if known.sum() < 30:
+    if known.sum() < SLOPES_FROM:
         mean = float(np.nanmean(log_rv)) if np.isfinite(log_rv).any() else 0.0
         return np.array([mean, 0.0, 0.0, 0.0])
     x = np.column_stack([np.ones(int(known.sum())), har[known]])
     return np.asarray(np.linalg.lstsq(x, log_rv[known], rcond=None)[0], np.float64)
 
 
-def _install(model: Network, modality: str, rows: Mapping[str, Rows]) -> None:
-    standardizer = model.standardizers[modality]
-    assert isinstance(standardizer, Standardizer)
-    standardizer.fit(torch.from_numpy(np.concatenate([own.described for own in rows.values()])))
-    features = []
-    for own in rows.values():
-        described = standardizer(torch.from_numpy(own.described).float()).double().numpy()
-        features.append(np.column_stack([own.skip, described]))
-    intercepts, weights = fit_logistic(features, [own.direction for own in rows.values()])
-    model.base.weight(modality).copy_(torch.from_numpy(weights))
-    for intercept, (market, own) in zip(intercepts, rows.items(), strict=True):
-        index = model.markets.index(market)
-        model.base.intercept[index] = float(intercept)
-        model.familiarity.fit(index, torch.from_numpy(own.described))
-        model.base.har[index] = torch.from_numpy(fit_har(own.har, own.log_rv)).float()
+def fit_harx(har: Array, features: Array, log_rv: Array) -> tuple[Array, Array]:
+    """Fit log RV on har (N, 3), as `fit_har`, and on features (N, P), which a ridge holds down.
+
+    The penalty is that of `RIDGE_ROWS` rows and of `RIDGE` of all rows: what is fitted on a short
+    history hardly leaves HAR. Both were chosen on validation rows of real markets.
+
+    Returns:
+        Intercept and slopes of har (4,), slopes of features (P,). Where `fit_har` has no slope
+        there is none here.
+    """
+    plain = fit_har(har, log_rv)
+    known = np.isfinite(log_rv) & np.isfinite(har).all(axis=1)
+    count, width = int(known.sum()), features.shape[1]
+    if count < SLOPES_FROM:
+        return plain, np.zeros(width)
+    x, y = np.column_stack([har, features])[known], log_rv[known]
+    penalty = np.full(x.shape[1], RIDGE * count + RIDGE_ROWS)
+    penalty[: har.shape[1]] = 1e-9 * count  # what keeps two equal columns apart
+    centre = x.mean(axis=0)
+    x = x - centre
+    slopes = np.linalg.solve(x.T @ x + np.diag(penalty), x.T @ (y - y.mean()))
+    own = slopes[: har.shape[1]]
+    return np.array([y.mean() - centre @ slopes, *own]), slopes[har.shape[1] :]
 
 
-def _known(features: list[Array], directions: list[Array]) -> Iterator[tuple[Array, Array]]:
-    for x, y in zip(features, directions, strict=True):
-        known = np.isfinite(y)
-        yield x[known], y[known]
-
-
-def _rows(own: MarketData, limit: int) -> Rows:
-    ends = spread_evenly(own.split.train, limit)
+def rows_at(own: MarketData, ends: npt.NDArray[np.int64]) -> Rows:
+    """Collect the flat inputs and targets of a market's windows."""
     measure = own.labels.question.measure
-    parts = []
+    parts = [(np.zeros((0, len(SKIP))), np.zeros((0, len(DESCRIBED))), np.zeros((0, len(HAR))))]
     for start in range(0, len(ends), CHUNK):
         part = gather(own.panel, ends[start : start + CHUNK], market_index=0, measure=measure)
         described = np.column_stack([part.fingerprint, part.log_timeframe, part.vol_ratio])
@@ -143,3 +161,38 @@ def _rows(own: MarketData, limit: int) -> Rows:
     flat = [np.concatenate(column) for column in zip(*parts, strict=True)]
     targets = own.labels.direction[ends], own.labels.log_rv[ends]
     return Rows(*(column.astype(np.float64) for column in (*flat, *targets)))
+
+
+def features_of(standardizer: Standardizer, rows: Rows) -> Array:
+    """Return what the base's lines read (N, P): skip inputs, standardized fingerprint."""
+    described = standardizer(torch.from_numpy(rows.described).float()).double().numpy()
+    return np.column_stack([rows.skip, described])
+
+
+def standardized(rows: Mapping[str, Rows]) -> Standardizer:
+    """Return a standardizer of the training rows of some markets of one modality."""
+    standardizer = Standardizer()
+    standardizer.fit(torch.from_numpy(np.concatenate([own.described for own in rows.values()])))
+    return standardizer
+
+
+def _install(model: Network, modality: str, rows: Mapping[str, Rows]) -> None:
+    standardizer = standardized(rows)
+    model.standardizers[modality].load_state_dict(standardizer.state_dict())
+    features = [features_of(standardizer, own) for own in rows.values()]
+    intercepts, weights = fit_logistic(features, [own.direction for own in rows.values()])
+    model.base.weight(modality).copy_(torch.from_numpy(weights))
+    columns = zip(intercepts, features, rows.items(), strict=True)
+    for intercept, seen, (market, own) in columns:
+        index = model.markets.index(market)
+        model.base.intercept[index] = float(intercept)
+        model.familiarity.fit(index, torch.from_numpy(own.described))
+        past, beside = fit_harx(own.har, seen, own.log_rv)
+        model.base.har[index] = torch.from_numpy(past)
+        model.base.beside(modality)[index] = torch.from_numpy(beside)
+
+
+def _known(features: list[Array], directions: list[Array]) -> Iterator[tuple[Array, Array]]:
+    for x, y in zip(features, directions, strict=True):
+        known = np.isfinite(y)
+        yield x[known], y[known]

@@ -85,7 +85,7 @@ class GraphMoE(AtlasMoE):
         seen = torch.cat([inputs.skip, features], 1)
         return (
             self.base.logit(seen, market, inputs.modality) + direction.reshape(-1),
-            self.base.log_rv(inputs.har, market) + volatility.reshape(-1),
+            self.base.log_rv(inputs.har, seen, market, inputs.modality) + volatility.reshape(-1),
         )
 
     def _table(self, modality: str) -> Tensor:

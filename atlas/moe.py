@@ -1,6 +1,6 @@
 """The networks: one plain, one a mixture of experts, both adding to the same base.
 
-    logit  = base logit + α·deep          log_rv = HAR + α·deep
+    logit  = base logit + α·deep          log_rv = HAR-X + α·deep
 
 `AtlasNet` weighs the dictionary of kernels with one row per modality; `AtlasMoE` mixes the rows of
 six experts as its gate says, and is otherwise the same network. `AtlasMoE.merge` folds a fixed
@@ -135,7 +135,7 @@ class Network(nn.Module):
         seen = torch.cat([inputs.skip, features], 1)
         return (
             self.base.logit(seen, market, inputs.modality) + scaled[:, 0],
-            self.base.log_rv(inputs.har, market) + scaled[:, 1],
+            self.base.log_rv(inputs.har, seen, market, inputs.modality) + scaled[:, 1],
         )
 
     def base_outputs(self, inputs: Inputs) -> tuple[Tensor, Tensor]:

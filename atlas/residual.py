@@ -67,7 +67,10 @@ class Standardizer(nn.Module):
 
 
 class Base(nn.Module):
-    """The best simple rival: a logit linear in skip and features, and HAR (Corsi, 2009).
+    """The best simple rival: a logit linear in skip and features, and HAR-X.
+
+    HAR-X is HAR (Corsi, 2009), which has three slopes, with the same numbers beside it as the logit
+    has; here each market has slopes of its own.
 
     Args:
         markets: M of them.
@@ -85,6 +88,7 @@ class Base(nn.Module):
         )
         for modality, width in features.items():
             self.register_buffer(f"weight_{modality}", torch.zeros(width))
+            self.register_buffer(f"beside_{modality}", torch.zeros(markets + 1, width))
 
     def weight(self, modality: str) -> Tensor:
         """Return the slopes (P,) that the markets of a modality share."""
@@ -94,10 +98,14 @@ class Base(nn.Module):
         """Return logits (B,) of features (B, P) and markets (B,) int64."""
         return self.intercept[market] + features @ self.weight(modality)
 
-    def log_rv(self, har: Tensor, market: Tensor) -> Tensor:
-        """Return log realised variance (B,) from three past ones (B, 3)."""
-        weights = self.har[market]  # (B, 4)
-        return weights[:, 0] + (weights[:, 1:] * har).sum(1)
+    def beside(self, modality: str) -> Tensor:
+        """Return each market's slopes (M + 1, P) of log RV on the features."""
+        return self.get_buffer(f"beside_{modality}")
+
+    def log_rv(self, har: Tensor, features: Tensor, market: Tensor, modality: str) -> Tensor:
+        """Return log realised variance (B,) of three past ones (B, 3) and features (B, P)."""
+        weights = torch.cat([self.har, self.beside(modality)], 1)[market]  # (B, 4 + P)
+        return weights[:, 0] + (weights[:, 1:] * torch.cat([har, features], 1)).sum(1)
 
 
 class Calibration(nn.Module):

@@ -5,7 +5,8 @@ realised variance of windows; `score_volatility` lays the answers out as `predic
 
 - Persistence says that the coming bars will vary as the last ones did, the mean variance a bar of
   the last `horizon` bars times as many.
-- HAR (Corsi, 2009) is the networks' own base: three log variances, least squares, per market.
+- HAR (Corsi, 2009): three log variances, least squares, per market. HAR-X, the networks' own base,
+  has the skip inputs and the fingerprint beside them.
 - GARCH(1,1) (Bollerslev, 1986) is estimated by `arch` on the train returns of `SYMBOLS` symbols a
   market, at most `RETURNS` newest each, and pooled by the median: a fit for every symbol would take
   minutes. The level that variance returns to is each symbol's own, the mean of its squared returns
@@ -24,9 +25,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from atlas.base import fit_har
+from atlas.base import features_of, fit_har, fit_harx, rows_at, standardized, training_rows
 from atlas.flat import by_modality, flat, flat_rows
 from atlas.inputs import TABLE_MARKET, gather
+from atlas.residual import Standardizer
 from atlas.sampling import spread_evenly
 from atlas.surfaces import atm_iv
 from atlas.windows import (
@@ -41,6 +43,7 @@ from atlas.windows import (
 __all__ = [
     "Garch",
     "Har",
+    "HarX",
     "LightGBMVolatility",
     "Persistence",
     "VolatilityYardstick",
@@ -144,6 +147,33 @@ class Har:
         """Return log realised variance, (B,)."""
         weights = self._weights[market]
         return np.asarray(weights[0] + _past(self._data[market], ends) @ weights[1:])
+
+
+class HarX:
+    """HAR with skip inputs and fingerprint beside it, as `atlas.base` fits it, per market."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, MarketData] = {}
+        self._standardizers: dict[str, Standardizer] = {}
+        self._weights: dict[str, tuple[Floats, Floats]] = {}
+
+    def fit(self, data: Mapping[str, MarketData]) -> Self:
+        """Fit every market on the train rows that a network's base is fitted on."""
+        self._data, rows = dict(data), training_rows(data)
+        for modality, markets in by_modality(data).items():
+            found = standardized({market: rows[market] for market in markets})
+            self._standardizers[modality] = found
+            for market in markets:
+                own = rows[market]
+                self._weights[market] = fit_harx(own.har, features_of(found, own), own.log_rv)
+        return self
+
+    def predict(self, market: str, ends: Positions) -> Floats:
+        """Return log realised variance, (B,)."""
+        own, (past, beside) = self._data[market], self._weights[market]
+        rows = rows_at(own, ends)
+        seen = features_of(self._standardizers[own.panel.modality], rows)
+        return np.asarray(past[0] + rows.har @ past[1:] + seen @ beside)
 
 
 class Garch:

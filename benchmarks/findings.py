@@ -148,7 +148,7 @@ def _said_of_direction(real: Mapping[str, Any], rival: str) -> str:
 
 def _volatility(real: Mapping[str, Any]) -> str:
     parts = ["## Volatility on real bars", ""]
-    for rival in ("har", "garch", "lightgbm"):
+    for rival in ("har", "harx", "garch", "lightgbm"):
         tests = _tests(real["volatility_tests"], rival)
         ahead, behind = _counts(tests, "qlike_difference")
         better = sum(t["qlike_difference"] < 0 for t in tests if t["market"] != POOLED)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atlas.base import fit_har, fit_logistic, training_rows
+from atlas.base import fit_har, fit_harx, fit_logistic, training_rows
 from tests.toys import toy_data
 
 
@@ -45,6 +45,34 @@ def test_har_of_too_few_rows_is_the_mean() -> None:
     """Ten rows cannot carry four numbers."""
     assert fit_har(np.ones((10, 3)), np.full(10, -9.0)) == pytest.approx([-9, 0, 0, 0])
     assert fit_har(np.ones((10, 3)), np.full(10, np.nan)) == pytest.approx([0, 0, 0, 0])
+
+
+def test_harx_is_har_and_what_stands_beside_it() -> None:
+    """A law in both is found but for the ridge's share; without features it is HAR."""
+    rng = np.random.default_rng(1)
+    har, features = rng.standard_normal((20_000, 3)), rng.standard_normal((20_000, 4))
+    log_rv = -9 + har @ [0.3, 0.4, 0.2] + features @ [0.5, 0, 0, -0.3]
+    log_rv[::9] = np.nan
+    past, beside = fit_harx(har, features, log_rv)
+    assert past == pytest.approx([-9, 0.3, 0.4, 0.2], abs=0.01)
+    assert beside == pytest.approx([0.5, 0, 0, -0.3], rel=0.08, abs=0.01)
+    assert abs(beside[0]) < 0.5
+    plain, nothing = fit_harx(har, 0 * features, log_rv)
+    assert plain == pytest.approx(fit_har(har, log_rv), abs=1e-6)
+    assert nothing == pytest.approx(np.zeros(4))
+
+
+def test_harx_of_a_short_history_hardly_leaves_har() -> None:
+    """Eighty rows of noise say little about four features, and eleven nothing."""
+    rng = np.random.default_rng(1)
+    har, features = rng.standard_normal((80, 3)), rng.standard_normal((80, 4))
+    log_rv = -9 + har @ [0.3, 0.4, 0.2] + rng.standard_normal(80)
+    past, beside = fit_harx(har, features, log_rv)
+    assert np.abs(beside).max() < 0.05
+    assert past == pytest.approx(fit_har(har, log_rv), abs=0.05)
+    few = fit_harx(har[:11], features[:11], log_rv[:11])
+    assert few[0] == pytest.approx(fit_har(har[:11], log_rv[:11]))
+    assert few[1].tolist() == [0] * 4
 
 
 def test_training_rows_are_training_rows_alone() -> None:

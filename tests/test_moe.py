@@ -95,9 +95,10 @@ def test_every_variant_scores_both_modalities(variant: str | None) -> None:
     assert model.trunk.dictionary.series.weight.grad.abs().sum() > 0
 
 
-def _base_logit(model: Network, inputs: Inputs) -> Tensor:
+def _base(model: Network, inputs: Inputs) -> tuple[Tensor, Tensor]:
     seen = torch.cat([inputs.skip, model.features(inputs)], 1)
-    return model.base.logit(seen, inputs.market, "chart")
+    log_rv = model.base.log_rv(inputs.har, seen, inputs.market, "chart")
+    return model.base.logit(seen, inputs.market, "chart"), log_rv
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -106,11 +107,12 @@ def test_a_network_starts_as_its_base(variant: str) -> None:
     model = build_model(config(), variant=variant)
     nn.init.normal_(model.base.intercept)
     nn.init.normal_(model.base.weight("chart"))
+    nn.init.normal_(model.base.beside("chart"))
     inputs = batch()
     output = model(inputs)
-    expected = _base_logit(model, inputs)
+    expected, log_rv = _base(model, inputs)
     torch.testing.assert_close(output.logit, expected, atol=0, rtol=0)
-    torch.testing.assert_close(output.log_rv, model.base.log_rv(inputs.har, inputs.market))
+    torch.testing.assert_close(output.log_rv, log_rv, atol=0, rtol=0)
     assert expected.abs().sum() > 0
 
 
@@ -118,7 +120,7 @@ def test_alpha_scales_what_the_network_adds() -> None:
     """With α = 0 a market keeps its base, whatever was learned; others do not."""
     model = stirred(build_model(config(), variant="moe_mlp"))
     inputs = batch()
-    base = _base_logit(model, inputs)
+    base = _base(model, inputs)[0]
     deep = model(inputs).logit - base
     model.calibration.alpha[0] = torch.tensor([0.0, 1.0])
     model.calibration.alpha[1] = torch.tensor([0.5, 1.0])

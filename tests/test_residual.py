@@ -79,8 +79,8 @@ def test_no_row_is_further_out_than_five_standard_deviations() -> None:
     assert standardizer(torch.zeros(1, G)).min() >= -5
 
 
-def test_the_base_is_an_intercept_a_line_and_har() -> None:
-    """Each market has its own intercept and HAR; slopes are a modality's."""
+def test_the_base_is_an_intercept_a_line_and_harx() -> None:
+    """Each market has its own intercept and HAR-X; slopes of the logit are a modality's."""
     base = Base(2, {"chart": 3, "surface": 2})
     base.intercept.copy_(torch.tensor([0.5, -0.5, 0.0]))
     base.weight("chart").copy_(torch.tensor([1.0, 0.0, -1.0]))
@@ -90,7 +90,11 @@ def test_the_base_is_an_intercept_a_line_and_har() -> None:
     assert base.logit(features, market, "chart").tolist() == [1.5, 0.5, 1.0]
     assert base.logit(features[:, :2], market, "surface").tolist() == [0.5, -0.5, 0.0]
     har = torch.tensor([[-9.0, -6.0, -3.0]] * 3)
-    torch.testing.assert_close(base.log_rv(har, market), torch.tensor([-6.0, -8.9, -6.0]))
+    base.beside("chart")[1] = torch.tensor([0.5, 0.0, 0.2])
+    log_rv = base.log_rv(har, features, market, "chart")
+    torch.testing.assert_close(log_rv, torch.tensor([-6.0, -8.9 + 1.2, -6.0]))
+    other = base.log_rv(har, features[:, :2], market, "surface")
+    torch.testing.assert_close(other, torch.tensor([-6.0, -8.9, -6.0]))
 
 
 def test_calibration_is_per_market_and_leaves_an_unknown_one_alone() -> None:
@@ -107,4 +111,5 @@ def test_fitted_values_travel_with_the_weights() -> None:
     """Everything fitted is in the state dict, nothing else needs saving."""
     names = set(Standardizer().state_dict()) | set(Base(1, {"chart": 2}).state_dict())
     names |= set(Calibration(1).state_dict())
-    assert names == {"mean", "scale", "intercept", "har", "weight_chart", "alpha", "platt"}
+    base = {"intercept", "har", "weight_chart", "beside_chart"}
+    assert names == {"mean", "scale", *base, "alpha", "platt"}

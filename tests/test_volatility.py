@@ -12,6 +12,7 @@ from atlas.metrics import qlike, r2
 from atlas.volatility import (
     Garch,
     Har,
+    HarX,
     LightGBMVolatility,
     Persistence,
     VolatilityYardstick,
@@ -58,6 +59,7 @@ def _models() -> dict[str, VolatilityYardstick]:
     return {
         "persistence": Persistence(horizons),
         "har": Har(),
+        "harx": HarX(),
         "garch": Garch(horizons),
         "lightgbm": LightGBMVolatility(rounds=60),
     }
@@ -73,6 +75,7 @@ def test_every_rival_of_volatility_beats_persistence_on_garch(
         scores[name] = qlike(frame["log_rv"].to_numpy(), frame["log_rv_predicted"].to_numpy())
     assert scores["garch"] < 0.8 * scores["persistence"]
     assert scores["har"] < 0.8 * scores["persistence"]
+    assert scores["harx"] < 0.8 * scores["persistence"]
     assert scores["lightgbm"] < scores["persistence"]
 
 
@@ -111,7 +114,7 @@ def test_answers_come_in_the_form_of_the_predictions() -> None:
         for market, own in data.items():
             rows = frame[(frame["market"] == market) & (frame["split"] == "test")]
             np.testing.assert_array_equal(rows["log_rv"], own.labels.log_rv[own.split.test])
-            if name in ("har", "garch", "lightgbm"):  # not far off in level
+            if name in ("har", "harx", "garch", "lightgbm"):  # not far off in level
                 bias = rows["log_rv"].mean() - rows["log_rv_predicted"].mean()
                 assert abs(bias) < 0.35, (name, market)
 

@@ -32,6 +32,7 @@ from atlas.training import train
 from atlas.volatility import (
     Garch,
     Har,
+    HarX,
     LightGBMVolatility,
     Persistence,
     VolatilityYardstick,
@@ -127,6 +128,7 @@ def _volatility(
     models: dict[str, VolatilityYardstick] = {
         "persistence": Persistence(horizons),
         "har": Har(),
+        "harx": HarX(),
         "garch": Garch(horizons),
         "lightgbm": LightGBMVolatility(threads=config.training.threads, seed=unit.seed),
     }
