@@ -3,7 +3,6 @@
 Those in `OWN` have options of their own: `python -m benchmarks predict --help`.
 """
 
-import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.harness import Report, metadata
+from benchmarks.harness import Report, document, metadata
 
 NAMES = (
     "fingerprint",
@@ -46,13 +45,7 @@ def main(
     for claim in report.ratios:
         target = "" if claim.target is None else f"(target {claim.target:g})"
         typer.echo(f"{claim.name:<{width}} {claim.value:10.4g} {target}")
-    if json_path is not None:
-        document = {
-            "metadata": metadata(name, SEED),
-            "results": [row._asdict() for row in report.results],
-            "ratios": [claim._asdict() for claim in report.ratios],
-        }
-        json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    document(report, json_path, metadata(name, SEED))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,8 @@ import typer
 
 from atlas.errors import HomeError
 from benchmarks.fault_rig import AS_OF, eager
-from benchmarks.harness import Ratio, Report, metadata, timing
+from benchmarks.harness import Ratio, Report, document, metadata, timing
 from pipelines import tracking
-from pipelines.files import write_json
 from pipelines.paths import PROJECT, Paths
 from services import airflow, control, stores
 from services.processes import clean_environment
@@ -212,13 +211,7 @@ def main(
         typer.echo(f"{row.name:<30} {row.median:8.1f} {row.unit}")
     for claim in found.ratios:
         typer.echo(f"{claim.name:<30} {claim.value:8.0f} (expected {claim.target:g})")
-    if json_path is not None:
-        document = {
-            "metadata": metadata("backfill", SEED),
-            "results": [row._asdict() for row in found.results],
-            "ratios": [claim._asdict() for claim in found.ratios],
-        }
-        write_json(json_path, document)
+    document(found, json_path, metadata("backfill", SEED))
 
 
 if __name__ == "__main__":

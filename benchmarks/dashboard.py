@@ -12,7 +12,6 @@ an empty cache (first visit) and with what that left (later visit). Both count f
 server's answers alone, the first one each, with nothing kept in memory.
 """
 
-import json
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ import psutil
 import typer
 
 from benchmarks.dashboard_store import FULL, make_store
-from benchmarks.harness import Ratio, Timing, metadata, timing
+from benchmarks.harness import Ratio, Report, Timing, document, metadata, timing
 from pipelines.paths import PROJECT
 
 __all__ = ["CHROMIUM", "PAGES", "UNFINISHED", "browser_times", "main", "serving"]
@@ -163,13 +162,7 @@ def main(
         typer.echo(f"{row.name:<64} {row.median:8.3f} {row.p90:8.3f} {row.unit} n={row.n}")
     for one in ratios:
         typer.echo(f"{one.name:<64} {one.value:8.3f} target {one.target}")
-    if json_path is not None:
-        document = {
-            "metadata": metadata("dashboard", 0),
-            "results": [row._asdict() for row in rows],
-            "ratios": [one._asdict() for one in ratios],
-        }
-        json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    document(Report(rows, ratios), json_path, metadata("dashboard", 0))
 
 
 def _slowest(rows: list[Timing], name: str) -> float:

@@ -4,6 +4,7 @@ Things compared run interleaved, round by round, so that a busy machine slows al
 ratio is taken within each round and its median is kept.
 """
 
+import json
 import os
 import platform
 import subprocess
@@ -12,11 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Ratio", "Report", "Timing", "interleave", "metadata", "ratio"]
+__all__ = ["Ratio", "Report", "Timing", "document", "interleave", "metadata", "ratio", "timing"]
 
 Seconds = dict[str, list[float]]
 
@@ -100,3 +102,14 @@ def metadata(name: str, seed: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def document(report: Report, path: Path | None, about: Mapping[str, Any]) -> None:
+    """Write what was found beside its metadata, if a path is given."""
+    if path is not None:
+        found = {
+            "metadata": about,
+            "results": [row._asdict() for row in report.results],
+            "ratios": [claim._asdict() for claim in report.ratios],
+        }
+        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -19,8 +19,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from benchmarks.harness import Ratio, Report, metadata, timing
-from pipelines.files import write_json
+from benchmarks.harness import Ratio, Report, document, metadata, timing
 from pipelines.paths import PROJECT
 
 __all__ = ["run"]
@@ -111,13 +110,7 @@ def main(
         typer.echo(f"{row.name:<20} {row.median:8.2f} {row.unit}")
     for claim in report.ratios:
         typer.echo(f"{claim.name:<20} {claim.value:8.2f} (target {claim.target:g})")
-    if json_path is not None:
-        document = {
-            "metadata": metadata("nightly", SEED),
-            "results": [row._asdict() for row in report.results],
-            "ratios": [claim._asdict() for claim in report.ratios],
-        }
-        write_json(json_path, document)
+    document(report, json_path, metadata("nightly", SEED))
 
 
 if __name__ == "__main__":

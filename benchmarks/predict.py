@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import mlflow
 import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks.harness import metadata, timing
+from benchmarks.harness import Ratio, Report, document, metadata, timing
 
 __all__ = ["bars", "main"]
 
@@ -96,18 +96,8 @@ def main(
     for row in rows:
         target = f"(target <= {TARGETS[row.name]:g})" if row.name in TARGETS else ""
         typer.echo(f"{row.name:<44} {row.median:9.4g} {row.p10:9.4g} … {row.p90:<9.4g} {target}")
-    if json_path is not None:
-        ratios: list[dict[str, Any]] = [
-            {"name": row.name, "value": row.median, "target": TARGETS[row.name]}
-            for row in rows
-            if row.name in TARGETS
-        ]
-        document = {
-            "metadata": metadata("predict", 1),
-            "results": [row._asdict() for row in rows],
-            "ratios": ratios,
-        }
-        json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    ratios = [Ratio(one.name, one.median, TARGETS[one.name]) for one in rows if one.name in TARGETS]
+    document(Report(rows, ratios), json_path, metadata("predict", 1))
 
 
 def _measured(work: Callable[[], object], rounds: int) -> list[tuple[float, float]]:

@@ -31,7 +31,7 @@ import typer
 
 from atlas.config import ATLASConfig
 from benchmarks.balance import PROJECT
-from benchmarks.harness import Ratio, Report, Timing, metadata
+from benchmarks.harness import Ratio, Report, Timing, document, metadata
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
 from pipelines.tasks import XCOM_BYTES, brief
@@ -237,15 +237,8 @@ def main(
         typer.echo(f"{row.name:<40} {row.median:10.4g} {row.unit}")
     for claim in report.ratios:
         typer.echo(f"{claim.name:<40} {claim.value:10.4g} (target {claim.target:g})")
-    if json_path is not None:
-        about = metadata("scale", SEED)
-        about["command"] = f"python -m benchmarks.scale --largest {largest}"
-        document = {
-            "metadata": about,
-            "results": [row._asdict() for row in report.results],
-            "ratios": [claim._asdict() for claim in report.ratios],
-        }
-        write_json(json_path, document)
+    about = metadata("scale", SEED) | {"command": f"python -m benchmarks.scale --largest {largest}"}
+    document(report, json_path, about)
 
 
 if __name__ == "__main__":
