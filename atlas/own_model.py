@@ -15,7 +15,8 @@ import hashlib
 import importlib
 import sys
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.abc import InspectLoader
 from typing import Any, NamedTuple, Self
 
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.baselines import Yardstick
-from atlas.errors import ConfigError, ModelError
+from atlas.errors import AtlasError, ConfigError, ModelError
 from atlas.flat import Preparation, by_modality, flat, flat_rows
 from atlas.windows import MarketData
 
@@ -65,13 +66,15 @@ class SklearnYardstick:
 
         Raises:
             DataError: a market has no train row.
+            ModelError: the classifier raised.
         """
         self._data = dict(data)
         for modality, markets in by_modality(data).items():
             train = flat_rows(data, markets, "train", self._rows)
             prepare = Preparation(train.x)
             model = copy.deepcopy(self._estimator)
-            model.fit(prepare(train.x), train.direction.astype(np.int64))
+            with _own_code(f"{type(model).__name__}.fit"):
+                model.fit(prepare(train.x), train.direction.astype(np.int64))
             self._fitted[modality] = prepare, model
         return self
 
@@ -79,14 +82,15 @@ class SklearnYardstick:
         """Return the probability of up, (B,).
 
         Raises:
-            ModelError: the classifier's answer is no probability of two classes.
+            ModelError: the classifier raised, or its answer is no probability of two classes.
         """
         own = self._data[market]
         prepare, model = self._fitted[own.panel.modality]
         if not len(ends):
             return np.zeros(0)
         rows = prepare(flat(own, ends, list(self._data).index(market)))
-        found = np.asarray(model.predict_proba(rows), np.float64)
+        with _own_code(f"{type(model).__name__}.predict_proba"):
+            found = np.asarray(model.predict_proba(rows), np.float64)
         whole = found.shape == (len(ends), 2) and np.isfinite(found).all()
         if not whole or found.min() < 0 or found.max() > 1:
             raise ModelError(
@@ -104,11 +108,13 @@ class _Checked:
         self._model = model
 
     def fit(self, data: Mapping[str, MarketData]) -> Self:
-        self._model.fit(data)
+        with _own_code(f"{type(self._model).__name__}.fit"):
+            self._model.fit(data)
         return self
 
     def predict(self, market: str, ends: Positions) -> Floats:
-        found = np.asarray(self._model.predict(market, ends), np.float64)
+        with _own_code(f"{type(self._model).__name__}.predict"):
+            found = np.asarray(self._model.predict(market, ends), np.float64)
         if found.shape != (len(ends),) or not ((found >= 0) & (found <= 1)).all():
             raise ModelError(
                 f"{market}: expected predict to return ({len(ends)},) probabilities of up; got "
@@ -181,21 +187,19 @@ def load_yardstick(spec: str) -> OwnModel:
             f"benchmark.models {spec!r}: expected module:factory, such as my_model:build"
         )
     try:
-        imported = importlib.import_module(module)
+        doing = f"benchmark.models {spec!r}: importing {module}"
+        with _own_code(doing, ConfigError, but=ModuleNotFoundError):
+            imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"benchmark.models {spec!r}: expected a module that can be imported; {error}: run "
             "in its folder, or put the folder on PYTHONPATH"
         ) from None
-    except Exception as error:
-        raise ConfigError(_raised(spec, f"importing {module}", error)) from error
     factory = getattr(imported, name, None)
     if factory is None:
         raise ConfigError(f"benchmark.models {spec!r}: {module} has no {name}")
-    try:
+    with _own_code(f"benchmark.models {spec!r}: {name}()", ConfigError):
         made = factory() if callable(factory) else factory
-    except Exception as error:
-        raise ConfigError(_raised(spec, f"{name}()", error)) from error
     if callable(getattr(made, "fit", None)) and callable(getattr(made, "predict_proba", None)):
         return OwnModel(name, SklearnYardstick(made))
     of_sklearn = hasattr(made, "get_params")  # its predict takes rows, a Yardstick's a market
@@ -208,11 +212,25 @@ def load_yardstick(spec: str) -> OwnModel:
     )
 
 
-def _raised(spec: str, doing: str, error: Exception) -> str:
-    """Say what a user's code raised, and in which of its lines."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    said = f"{type(error).__name__}: {error}".rstrip(": ")
-    return (
-        f"benchmark.models {spec!r}: {doing} raised {said} in line {last.lineno} of "
-        f"{last.filename}: mend it, or take it out of benchmark.models"
-    )
+@contextmanager
+def _own_code(
+    doing: str, kind: type[AtlasError] = ModelError, *, but: type[Exception] = AtlasError
+) -> Iterator[None]:
+    """Turn whatever a user's code raises into one error that says in which of its lines.
+
+    Args:
+        doing: what is raised in.
+        kind: of the error.
+        but: what the caller looks after; ATLAS's own errors pass as they are too.
+    """
+    try:
+        yield
+    except (AtlasError, but):
+        raise
+    except Exception as error:  # code of anyone's may raise anything
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise kind(
+            f"{doing} raised {said} in line {last.lineno} of {last.filename}: mend it, or take it "
+            "out of benchmark.models"
+        ) from error

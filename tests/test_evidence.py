@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import yaml
+from rich.console import Console
 
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError
@@ -101,6 +102,14 @@ def test_drawn_windows_come_back_as_they_were(home: Paths) -> None:
     assert not symbols[0] & symbols[1]
     again = drawn.drawn(home, 2)["equity_daily"]
     assert not np.array_equal(own.panel.values, again.panel.values)
+
+
+def test_an_own_model_that_is_not_there_ends_it_before_it_begins(tmp_path: Path) -> None:
+    """Half an hour later the user would learn the same."""
+    night = Night(Paths(tmp_path), _config(models=["no_such_module:build"]), AS_OF, None)
+    with pytest.raises(ConfigError, match="no_such_module"):
+        run.everything(night, lambda *_: None, Console())
+    assert not (tmp_path / "var").exists()
 
 
 def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:

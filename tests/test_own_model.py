@@ -105,6 +105,37 @@ def test_code_that_raises_is_told_with_its_line(folder: Path, code: str, said: s
         load_yardstick("my_model:build")
 
 
+RAISES = """
+class Odd:
+    def __init__(self, where):
+        self.where = where
+    def fit(self, *given):
+        self._maybe("fit")
+        return self
+    def _maybe(self, now):
+        if now == self.where:
+            import no_such_library
+    def {asked}(self, *given):
+        self._maybe("{asked}")
+
+def build():
+    return Odd("{where}")
+"""
+
+
+@pytest.mark.parametrize("asked", ["predict_proba", "predict"])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_model_that_raises_is_told_with_its_line(
+    folder: Path, data: dict[str, MarketData], asked: str, is_late: bool
+) -> None:
+    """In fitting as in answering, of either kind: one error, and no traceback."""
+    where = asked if is_late else "fit"
+    (folder / "my_model.py").write_text(RAISES.format(asked=asked, where=where))
+    said = rf"Odd\.{where} raised ModuleNotFoundError: .*no_such_library.* in line 10 of"
+    with pytest.raises(ModelError, match=said):
+        score_yardstick(load_yardstick("my_model:build").model, data)
+
+
 @pytest.mark.parametrize("said", ["np.full(len(ends), 1.7)", "np.full(len(ends), np.nan)", "[0.5]"])
 def test_a_yardstick_that_says_no_probability_is_refused(
     folder: Path, data: dict[str, MarketData], said: str

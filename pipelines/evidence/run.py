@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from atlas.config import ATLASConfig
 from atlas.errors import ConfigError, ModelError
-from pipelines import baskets
+from pipelines import baskets, reach
 from pipelines.evidence import plan
 from pipelines.evidence.drawn import is_kept
 from pipelines.files import write_bytes
@@ -60,6 +60,7 @@ def everything(
     night = replace(night, config=_first(night.config, seeds))
     if not plan.units(night.config):
         raise ConfigError("benchmark.cuts: an archive's benchmark needs at least one date")
+    reach.require_models(night.config)
     with alone(night.paths):
         if night.config.source != plan.SIMULATED:
             prepare(night, say)
