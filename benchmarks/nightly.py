@@ -55,6 +55,7 @@ def run(params: Path = PROJECT / "params.yaml") -> Report:
 def _measured(module: str, name: str, home: Path, params: Path) -> tuple[float, float]:
     """Run a command of a home; return seconds and the most memory of all it started."""
     command = [sys.executable, "-m", module, name, "--home", str(home), "--params", str(params)]
+    typer.echo(f"python -m {module} {name} …")
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=PROJECT, stdout=said, stderr=subprocess.STDOUT)
