@@ -29,21 +29,21 @@ __all__ = [
     "fit_har",
     "fit_harx",
     "fit_logistic",
+    "fitted_standardizer",
     "install_base",
     "rows_at",
-    "standardized",
     "training_rows",
 ]
 
 ROWS = 8_192  # per market: the linear fit's error is then far below what a network adds
 SLOPES_FROM = 30  # rows
-RIDGE, RIDGE_ROWS = 0.03, 500  # of features beside HAR: a share of the rows, and rows
+RIDGE = (0.03, 500)  # on what stands beside HAR: a share of the rows, and rows
 CHUNK = 512
 Array = npt.NDArray[np.float64]
 
 
 class Rows(NamedTuple):
-    """Flat inputs and targets of a market's training windows, float64, NaN where undefined."""
+    """Flat inputs and targets of a market's windows, float64, NaN where undefined."""
 
     skip: Array  # (N, D)
     described: Array  # (N, G) fingerprint, log timeframe, volatility ratio: `DESCRIBED`
@@ -125,23 +125,31 @@ def fit_har(har: Array, log_rv: Array) -> Array:
     return np.asarray(np.linalg.lstsq(x, log_rv[known], rcond=None)[0], np.float64)
 
 
-def fit_harx(har: Array, features: Array, log_rv: Array) -> tuple[Array, Array]:
-    """Fit log RV on har (N, 3), as `fit_har`, and on features (N, P), which a ridge holds down.
+def fit_harx(
+    har: Array, features: Array, log_rv: Array, *, ridge: tuple[float, int] = RIDGE
+) -> tuple[Array, Array]:
+    """Fit HAR-X: log RV on har, as `fit_har`, and on features, which a ridge holds down.
 
-    The penalty is that of `RIDGE_ROWS` rows and of `RIDGE` of all rows: what is fitted on a short
-    history hardly leaves HAR. Both were chosen on validation rows of real markets.
+    A share of the rows would do on a long history; rows on top of it keep what is fitted on a
+    short one near HAR (`python -m benchmarks.harx` measures both).
+
+    Args:
+        har: (N, 3), NaN where unknown.
+        features: (N, P), finite, of a spread of the order of 1.
+        log_rv: (N,), NaN where unknown; rows with a NaN here or in har are left out.
+        ridge: penalty on a squared slope, beside the sum of squared errors: a share of the rows,
+            and rows.
 
     Returns:
-        Intercept and slopes of har (4,), slopes of features (P,). Where `fit_har` has no slope
-        there is none here.
+        Intercept and slopes of har (4,), slopes of features (P,). Of fewer than `SLOPES_FROM` rows
+        it is `fit_har`, and no slope.
     """
-    plain = fit_har(har, log_rv)
     known = np.isfinite(log_rv) & np.isfinite(har).all(axis=1)
     count, width = int(known.sum()), features.shape[1]
     if count < SLOPES_FROM:
-        return plain, np.zeros(width)
+        return fit_har(har, log_rv), np.zeros(width)
     x, y = np.column_stack([har, features])[known], log_rv[known]
-    penalty = np.full(x.shape[1], RIDGE * count + RIDGE_ROWS)
+    penalty = np.full(x.shape[1], ridge[0] * count + ridge[1])
     penalty[: har.shape[1]] = 1e-9 * count  # what keeps two equal columns apart
     centre = x.mean(axis=0)
     x = x - centre
@@ -169,7 +177,7 @@ def features_of(standardizer: Standardizer, rows: Rows) -> Array:
     return np.column_stack([rows.skip, described])
 
 
-def standardized(rows: Mapping[str, Rows]) -> Standardizer:
+def fitted_standardizer(rows: Mapping[str, Rows]) -> Standardizer:
     """Return a standardizer of the training rows of some markets of one modality."""
     standardizer = Standardizer()
     standardizer.fit(torch.from_numpy(np.concatenate([own.described for own in rows.values()])))
@@ -177,7 +185,7 @@ def standardized(rows: Mapping[str, Rows]) -> Standardizer:
 
 
 def _install(model: Network, modality: str, rows: Mapping[str, Rows]) -> None:
-    standardizer = standardized(rows)
+    standardizer = fitted_standardizer(rows)
     model.standardizers[modality].load_state_dict(standardizer.state_dict())
     features = [features_of(standardizer, own) for own in rows.values()]
     intercepts, weights = fit_logistic(features, [own.direction for own in rows.values()])

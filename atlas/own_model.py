@@ -14,6 +14,7 @@ import copy
 import hashlib
 import importlib
 import sys
+import sysconfig
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,8 +73,8 @@ class SklearnYardstick:
         for modality, markets in by_modality(data).items():
             train = flat_rows(data, markets, "train", self._rows)
             prepare = Preparation(train.x)
-            model = copy.deepcopy(self._estimator)
-            with _own_code(f"{type(model).__name__}.fit"):
+            with _own_code(f"{type(self._estimator).__name__}.fit"):
+                model = copy.deepcopy(self._estimator)
                 model.fit(prepare(train.x), train.direction.astype(np.int64))
             self._fitted[modality] = prepare, model
         return self
@@ -90,7 +91,8 @@ class SklearnYardstick:
             return np.zeros(0)
         rows = prepare(flat(own, ends, list(self._data).index(market)))
         with _own_code(f"{type(model).__name__}.predict_proba"):
-            found = np.asarray(model.predict_proba(rows), np.float64)
+            answer = model.predict_proba(rows)
+        found = _numbers(answer)
         whole = found.shape == (len(ends), 2) and np.isfinite(found).all()
         if not whole or found.min() < 0 or found.max() > 1:
             raise ModelError(
@@ -114,7 +116,8 @@ class _Checked:
 
     def predict(self, market: str, ends: Positions) -> Floats:
         with _own_code(f"{type(self._model).__name__}.predict"):
-            found = np.asarray(self._model.predict(market, ends), np.float64)
+            answer = self._model.predict(market, ends)
+        found = _numbers(answer)
         if found.shape != (len(ends),) or not ((found >= 0) & (found <= 1)).all():
             raise ModelError(
                 f"{market}: expected predict to return ({len(ends)},) probabilities of up; got "
@@ -212,6 +215,14 @@ def load_yardstick(spec: str) -> OwnModel:
     )
 
 
+def _numbers(answer: Any) -> Floats:
+    """Return an answer as numbers, NaN () where it is none."""
+    try:
+        return np.asarray(answer, np.float64)
+    except (TypeError, ValueError):  # rows of different lengths, words
+        return np.asarray(np.nan)
+
+
 @contextmanager
 def _own_code(
     doing: str, kind: type[AtlasError] = ModelError, *, but: type[Exception] = AtlasError
@@ -228,9 +239,18 @@ def _own_code(
     except (AtlasError, but):
         raise
     except Exception as error:  # code of anyone's may raise anything
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        last = _line(error)
         said = f"{type(error).__name__}: {error}".rstrip(": ")
         raise kind(
             f"{doing} raised {said} in line {last.lineno} of {last.filename}: mend it, or take it "
             "out of benchmark.models"
         ) from error
+
+
+def _line(error: Exception) -> traceback.FrameSummary:
+    """Return the last line of a user's own that led to an error; of a library if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    paths = sysconfig.get_paths()
+    foreign = (paths["stdlib"], paths["purelib"], paths["platlib"], __file__.rpartition("/")[0])
+    own = [one for one in frames if not one.filename.startswith((*foreign, "<frozen"))]
+    return (own or frames)[-1]

@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -40,6 +41,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
+_SETTING = Lock()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -48,12 +50,13 @@ def compiled(function: _Function) -> _Function:
 
     Machine code is kept as `atlas.machine_code` says, unless NUMBA_CACHE_LOCATOR_CLASSES is set.
     """
-    usual = config.CACHE_LOCATOR_CLASSES
-    config.CACHE_LOCATOR_CLASSES = usual or LOCATORS
-    try:
-        made = njit(cache=True, error_model="numpy", nogil=True)(function)
-    finally:
-        config.CACHE_LOCATOR_CLASSES = usual
+    with _SETTING:  # Numba's is for all of the process: other libraries' loops keep their places
+        usual = config.CACHE_LOCATOR_CLASSES
+        config.CACHE_LOCATOR_CLASSES = usual or LOCATORS
+        try:
+            made = njit(cache=True, error_model="numpy", nogil=True)(function)
+        finally:
+            config.CACHE_LOCATOR_CLASSES = usual
     return cast(_Function, made)
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from atlas.base import features_of, fit_har, fit_harx, rows_at, standardized, training_rows
+from atlas.base import features_of, fit_har, fit_harx, fitted_standardizer, rows_at, training_rows
 from atlas.flat import by_modality, flat, flat_rows
 from atlas.inputs import TABLE_MARKET, gather
 from atlas.residual import Standardizer
@@ -161,7 +161,7 @@ class HarX:
         """Fit every market on the train rows that a network's base is fitted on."""
         self._data, rows = dict(data), training_rows(data)
         for modality, markets in by_modality(data).items():
-            found = standardized({market: rows[market] for market in markets})
+            found = fitted_standardizer({market: rows[market] for market in markets})
             self._standardizers[modality] = found
             for market in markets:
                 own = rows[market]

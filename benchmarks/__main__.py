@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.harness import Report, document, metadata
+from benchmarks.harness import Report, metadata, write_report
 
 NAMES = (
     "fingerprint",
@@ -45,7 +45,7 @@ def main(
     for claim in report.ratios:
         target = "" if claim.target is None else f"(target {claim.target:g})"
         typer.echo(f"{claim.name:<{width}} {claim.value:10.4g} {target}")
-    document(report, json_path, metadata(name, SEED))
+    write_report(report, json_path, metadata(name, SEED))
 
 
 if __name__ == "__main__":

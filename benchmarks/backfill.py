@@ -26,7 +26,7 @@ import typer
 
 from atlas.errors import HomeError
 from benchmarks.fault_rig import AS_OF, eager
-from benchmarks.harness import Ratio, Report, document, metadata, timing
+from benchmarks.harness import Ratio, Report, metadata, timing, write_report
 from pipelines import tracking
 from pipelines.paths import PROJECT, Paths
 from services import airflow, control, stores
@@ -211,7 +211,7 @@ def main(
         typer.echo(f"{row.name:<30} {row.median:8.1f} {row.unit}")
     for claim in found.ratios:
         typer.echo(f"{claim.name:<30} {claim.value:8.0f} (expected {claim.target:g})")
-    document(found, json_path, metadata("backfill", SEED))
+    write_report(found, json_path, metadata("backfill", SEED))
 
 
 if __name__ == "__main__":

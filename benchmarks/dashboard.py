@@ -28,7 +28,7 @@ import psutil
 import typer
 
 from benchmarks.dashboard_store import FULL, make_store
-from benchmarks.harness import Ratio, Report, Timing, document, metadata, timing
+from benchmarks.harness import Ratio, Report, Timing, metadata, timing, write_report
 from pipelines.paths import PROJECT
 
 __all__ = ["CHROMIUM", "PAGES", "UNFINISHED", "browser_times", "main", "serving"]
@@ -162,7 +162,7 @@ def main(
         typer.echo(f"{row.name:<64} {row.median:8.3f} {row.p90:8.3f} {row.unit} n={row.n}")
     for one in ratios:
         typer.echo(f"{one.name:<64} {one.value:8.3f} target {one.target}")
-    document(Report(rows, ratios), json_path, metadata("dashboard", 0))
+    write_report(Report(rows, ratios), json_path, metadata("dashboard", 0))
 
 
 def _slowest(rows: list[Timing], name: str) -> float:

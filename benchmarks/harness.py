@@ -4,7 +4,6 @@ Things compared run interleaved, round by round, so that a busy machine slows al
 ratio is taken within each round and its median is kept.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -18,7 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Ratio", "Report", "Timing", "document", "interleave", "metadata", "ratio", "timing"]
+from pipelines.files import write_json
+
+__all__ = ["Ratio", "Report", "Timing", "interleave", "metadata", "ratio", "timing", "write_report"]
 
 Seconds = dict[str, list[float]]
 
@@ -104,12 +105,12 @@ def metadata(name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def document(report: Report, path: Path | None, about: Mapping[str, Any]) -> None:
-    """Write what was found beside its metadata, if a path is given."""
+def write_report(report: Report, path: Path | None, about: Mapping[str, Any]) -> None:
+    """Write what was found beside its metadata, whole or not at all, if a path is given."""
     if path is not None:
         found = {
             "metadata": about,
             "results": [row._asdict() for row in report.results],
             "ratios": [claim._asdict() for claim in report.ratios],
         }
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(path, found)

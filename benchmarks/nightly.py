@@ -19,7 +19,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from benchmarks.harness import Ratio, Report, document, metadata, timing
+from benchmarks.harness import Ratio, Report, metadata, timing, write_report
 from pipelines.paths import PROJECT
 
 __all__ = ["run"]
@@ -111,7 +111,7 @@ def main(
         typer.echo(f"{row.name:<20} {row.median:8.2f} {row.unit}")
     for claim in report.ratios:
         typer.echo(f"{claim.name:<20} {claim.value:8.2f} (target {claim.target:g})")
-    document(report, json_path, metadata("nightly", SEED))
+    write_report(report, json_path, metadata("nightly", SEED))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from benchmarks.harness import Ratio, Report, document, metadata, timing
+from benchmarks.harness import Ratio, Report, metadata, timing, write_report
 
 __all__ = ["bars", "main"]
 
@@ -97,7 +97,7 @@ def main(
         target = f"(target <= {TARGETS[row.name]:g})" if row.name in TARGETS else ""
         typer.echo(f"{row.name:<44} {row.median:9.4g} {row.p10:9.4g} … {row.p90:<9.4g} {target}")
     ratios = [Ratio(one.name, one.median, TARGETS[one.name]) for one in rows if one.name in TARGETS]
-    document(Report(rows, ratios), json_path, metadata("predict", 1))
+    write_report(Report(rows, ratios), json_path, metadata("predict", 1))
 
 
 def _measured(work: Callable[[], object], rounds: int) -> list[tuple[float, float]]:

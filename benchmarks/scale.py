@@ -31,7 +31,7 @@ import typer
 
 from atlas.config import ATLASConfig
 from benchmarks.balance import PROJECT
-from benchmarks.harness import Ratio, Report, Timing, document, metadata
+from benchmarks.harness import Ratio, Report, Timing, metadata, write_report
 from pipelines.files import read_json, write_json
 from pipelines.paths import Paths
 from pipelines.tasks import XCOM_BYTES, brief
@@ -238,7 +238,7 @@ def main(
     for claim in report.ratios:
         typer.echo(f"{claim.name:<40} {claim.value:10.4g} (target {claim.target:g})")
     about = metadata("scale", SEED) | {"command": f"python -m benchmarks.scale --largest {largest}"}
-    document(report, json_path, about)
+    write_report(report, json_path, about)
 
 
 if __name__ == "__main__":

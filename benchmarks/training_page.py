@@ -16,7 +16,7 @@ __all__ = ["PAGES", "replaced", "written"]
 PROJECT = Path(__file__).parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
 PAGES = {
-    "training.md": ("retraining", "tuning", "training_kills", "training"),
+    "training.md": ("harx", "retraining", "tuning", "training_kills", "training"),
     "trust.md": ("size",),
 }
 

@@ -30,7 +30,10 @@ __all__ = ["bound_to", "child_environment", "launch", "stream", "summary_path"]
 
 log = logging.getLogger(__name__)
 
-ALLOWED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES")
+ALLOWED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "CUDA_VISIBLE_DEVICES"),
+    *("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"),  # compiled loops are kept once for all
+)
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 PR_SET_PDEATHSIG = 1
 GRACE_S = 10.0

@@ -1,10 +1,13 @@
-"""The base: logistic regression and HAR by least squares."""
+"""The base: logistic regression, and HAR-X by least squares under a ridge."""
 
 import numpy as np
 import pytest
 
-from atlas.base import fit_har, fit_harx, fit_logistic, training_rows
-from tests.toys import toy_data
+from atlas.base import fit_har, fit_harx, fit_logistic, install_base, training_rows
+from atlas.moe import build_model
+from atlas.prediction import raw_predictions
+from atlas.volatility import Har, HarX
+from tests.toys import toy_config, toy_data
 
 
 def test_logistic_regression_recovers_the_law_and_each_market_s_intercept() -> None:
@@ -48,18 +51,32 @@ def test_har_of_too_few_rows_is_the_mean() -> None:
 
 
 def test_harx_is_har_and_what_stands_beside_it() -> None:
-    """A law in both is found but for the ridge's share; without features it is HAR."""
+    """The ridge is that of rows of 0 laid under the centred ones, one a feature."""
     rng = np.random.default_rng(1)
-    har, features = rng.standard_normal((20_000, 3)), rng.standard_normal((20_000, 4))
-    log_rv = -9 + har @ [0.3, 0.4, 0.2] + features @ [0.5, 0, 0, -0.3]
-    log_rv[::9] = np.nan
+    har, features = rng.standard_normal((900, 3)), rng.standard_normal((900, 4))
+    log_rv = -9 + har @ [0.3, 0.4, 0.2] + features @ [0.5, 0, 0, -0.3] + rng.standard_normal(900)
     past, beside = fit_harx(har, features, log_rv)
-    assert past == pytest.approx([-9, 0.3, 0.4, 0.2], abs=0.01)
-    assert beside == pytest.approx([0.5, 0, 0, -0.3], rel=0.08, abs=0.01)
-    assert abs(beside[0]) < 0.5
-    plain, nothing = fit_harx(har, 0 * features, log_rv)
-    assert plain == pytest.approx(fit_har(har, log_rv), abs=1e-6)
-    assert nothing == pytest.approx(np.zeros(4))
+    x = np.column_stack([har, features])
+    under = np.diag([0.0, 0, 0, *[np.sqrt(0.03 * 900 + 500)] * 4])
+    rows = np.vstack([x - x.mean(0), under])
+    y = np.append(log_rv - log_rv.mean(), np.zeros(7))
+    slopes = np.linalg.lstsq(rows, y, rcond=None)[0]
+    assert [*past[1:], *beside] == pytest.approx(slopes.tolist(), abs=1e-6)
+    assert past[0] == pytest.approx(log_rv.mean() - x.mean(0) @ slopes, abs=1e-6)
+
+
+def test_harx_leaves_out_what_is_unknown_and_bears_equal_columns() -> None:
+    """A NaN in either drops its row; HAR's slopes are shared by columns that are the same."""
+    rng = np.random.default_rng(1)
+    har, features = rng.standard_normal((400, 3)), rng.standard_normal((400, 2))
+    har[:, 2] = har[:, 1]
+    log_rv = -9 + har @ [0.3, 0.4, 0.2]
+    expected = fit_harx(har[20:], features[20:], log_rv[20:])
+    har[:10, 0], log_rv[10:20] = np.nan, np.nan
+    past, beside = fit_harx(har, features, log_rv)
+    assert past == pytest.approx(expected[0])
+    assert past == pytest.approx([-9, 0.3, 0.3, 0.3], abs=1e-4)
+    assert beside == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_harx_of_a_short_history_hardly_leaves_har() -> None:
@@ -73,6 +90,22 @@ def test_harx_of_a_short_history_hardly_leaves_har() -> None:
     few = fit_harx(har[:11], features[:11], log_rv[:11])
     assert few[0] == pytest.approx(fit_har(har[:11], log_rv[:11]))
     assert few[1].tolist() == [0] * 4
+
+
+def test_a_network_gets_the_base_that_stands_in_the_tables() -> None:
+    """Installed, its base says of every market's test rows what the rival HAR-X says of them."""
+    data = toy_data(bars=600)
+    model = build_model(toy_config(), variant="cnn")
+    install_base(model, data)
+    rival = HarX().fit(data)
+    for market, own in data.items():
+        ends = own.split.test
+        found = raw_predictions(model, data[market], ends, market_index=model.markets.index(market))
+        np.testing.assert_allclose(found.base_log_rv, rival.predict(market, ends), atol=1e-4)
+    charts = {"toy_charts": data["toy_charts"]}  # the toy surfaces' volatility is always the same
+    ends = charts["toy_charts"].split.test
+    apart = rival.predict("toy_charts", ends) - Har().fit(charts).predict("toy_charts", ends)
+    assert np.abs(apart).max() > 1e-3
 
 
 def test_training_rows_are_training_rows_alone() -> None:

@@ -136,7 +136,25 @@ def test_a_model_that_raises_is_told_with_its_line(
         score_yardstick(load_yardstick("my_model:build").model, data)
 
 
-@pytest.mark.parametrize("said", ["np.full(len(ends), 1.7)", "np.full(len(ends), np.nan)", "[0.5]"])
+def test_what_a_library_raises_is_told_with_the_user_s_line(
+    folder: Path, data: dict[str, MarketData]
+) -> None:
+    """Line 6 can be mended, scikit-learn's cannot."""
+    (folder / "my_model.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "class Mine:\n"
+        "    def predict_proba(self, x):\n"
+        "        return None\n"
+        "    def fit(self, x, y):\n"
+        "        LogisticRegression().fit(x, 0 * y)\n"
+    )
+    with pytest.raises(ModelError, match=r"Mine\.fit raised ValueError: .* in line 6 of .*my_"):
+        score_yardstick(load_yardstick("my_model:Mine").model, data)
+
+
+@pytest.mark.parametrize(
+    "said", ["np.full(len(ends), 1.7)", "np.full(len(ends), np.nan)", "[0.5]", "[[1], [1, 2]]"]
+)
 def test_a_yardstick_that_says_no_probability_is_refused(
     folder: Path, data: dict[str, MarketData], said: str
 ) -> None:
