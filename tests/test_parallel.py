@@ -54,7 +54,7 @@ def _trained(
             (folder / f"kept-by-{fabric.global_rank}").write_text(str(state.meta["step"]))
 
     data = toy_data(bars=260, test=40, validation=40)
-    settings = toy_config(learning_rate=1e-2).training
+    settings = toy_config(learning_rate=3e-3).training
     result = train(model, data, settings, seed=SEED, checkpoint=keep, fabric=fabric)
     figures = result.history[-1]._asdict()
     scores = {name: value for name, value in figures.items() if name.startswith("validation")}
@@ -72,10 +72,12 @@ def _take_part(folder: Path) -> None:
 def test_two_processes_train_the_network_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both ranks end in the same bits, rank 0 alone checkpoints, scores are those of one process.
+    """Both ranks end in the same bits, rank 0 alone checkpoints, the network is that of one.
 
-    Sums are taken in another order and a row may count twice, so the scores differ a little. The
-    processes are torchrun's, forked here to save them their imports.
+    Sums are taken in another order and a row may count twice, so they end a little apart: every
+    tensor by less than 5 % of the way that training has moved it. Single weights may be further
+    apart, for Adam walks as far where a gradient is nothing but rounding. The processes are
+    torchrun's, forked here to save them their imports.
     """
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     agent = LaunchConfig(
@@ -94,11 +96,14 @@ def test_two_processes_train_the_network_of_one(
     assert sorted(path.name for path in tmp_path.glob("kept*")) == ["kept-by-0"]
     for rank in (0, 1):
         found = json.loads((tmp_path / f"scores-{rank}").read_text())
-        assert found == pytest.approx(scores, rel=0.01)
+        assert found == pytest.approx(scores, rel=1e-3)
     together = safetensors.torch.load(contents[0])
-    for name, tensor in alone.items():
-        if not name.startswith("calibration"):
-            assert together[name].numpy() == pytest.approx(tensor.numpy(), abs=0.03), name
+    torch.manual_seed(SEED)
+    start = build_model(toy_config(), variant="moe_mlp")
+    for name, weight in start.named_parameters():
+        way = (alone[name] - weight).norm()
+        assert way > 0, name
+        assert (together[name] - alone[name]).norm() < 0.05 * way, name
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
