@@ -75,7 +75,7 @@ def test_two_processes_train_the_network_of_one(
     """Both ranks end in the same bits, rank 0 alone checkpoints, the network is that of one.
 
     Sums are taken in another order and a row may count twice, so they end a little apart: every
-    tensor by less than 5 % of the way that training has moved it. Single weights may be further
+    tensor by less than a tenth of the way that training has moved it. Single weights may be further
     apart, for Adam walks as far where a gradient is nothing but rounding. The processes are
     torchrun's, forked here to save them their imports.
     """
@@ -103,7 +103,7 @@ def test_two_processes_train_the_network_of_one(
     for name, weight in start.named_parameters():
         way = (alone[name] - weight).norm()
         assert way > 0, name
-        assert (together[name] - alone[name]).norm() < 0.05 * way, name
+        assert (together[name] - alone[name]).norm() < 0.1 * way, name
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
