@@ -1,7 +1,9 @@
-"""The volatility table: how well each model says the coming log realised variance.
+"""The volatility table: how well each model says the coming realised variance.
 
-QLIKE and R² per market and model, seeds averaged, and a Diebold–Mariano test of one model's QLIKE
-against each rival's, session by session, Holm over markets. A row counts for all models or none.
+QLIKE of the variance and R² of its log per market and model, seeds averaged, and a Diebold–Mariano
+test of one model's QLIKE against each rival's, session by session, Holm over markets. A row counts
+for all models or none. Every model's variance is its log's, smeared alike (`atlas.smearing`);
+`qlike_as_said` is that of e to the power of what it says of the log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import ModelError
 from atlas.evaluation import POOLED
-from atlas.metrics import qlike_losses, r2
+from atlas.metrics import qlike, qlike_losses, r2
 from atlas.significance import (
     LEAST_LAG,
     Difference,
@@ -26,7 +28,7 @@ from atlas.significance import (
 __all__ = ["VOLATILITY_COLUMNS", "volatility_table", "volatility_tests"]
 
 Floats = NDArray[np.float64]
-VOLATILITY_COLUMNS: Final = ("market", "model", "n", "qlike", "r2")
+VOLATILITY_COLUMNS: Final = ("market", "model", "n", "qlike", "qlike_as_said", "r2")
 _KEYS: Final = ["symbol", "timestamp"]
 
 
@@ -35,7 +37,7 @@ def volatility_table(rows: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame
 
     Args:
         rows: by model, a frame for each seed with the same rows: market, symbol, timestamp,
-            session, log_rv (NaN unknown) and log_rv_predicted.
+            session, log_rv (NaN unknown), log_rv_predicted and log_variance_predicted.
 
     Returns:
         `VOLATILITY_COLUMNS`; rows named `POOLED` are means over markets.
@@ -44,14 +46,11 @@ def volatility_table(rows: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame
     for market in _markets(rows):
         known = _known(rows, market)
         for model, frames in _of(rows, market).items():
-            actual = frames[0]["log_rv"].to_numpy(np.float64)[known]
-            said = [frame["log_rv_predicted"].to_numpy(np.float64)[known] for frame in frames]
-            losses = float(np.mean([qlike_losses(actual, one).mean() for one in said]))
-            explained = float(np.mean([r2(actual, one) for one in said]))
-            table.append((market, model, int(known.sum()), losses, explained))
+            scores = np.mean([_scores(frame[known]) for frame in frames], axis=0)
+            table.append((market, model, int(known.sum()), *map(float, scores)))
     frame = pd.DataFrame(table, columns=list(VOLATILITY_COLUMNS))
     pooled = [
-        (POOLED, model, int(own["n"].sum()), float(own["qlike"].mean()), float(own["r2"].mean()))
+        (POOLED, model, int(own["n"].sum()), *own[list(VOLATILITY_COLUMNS[3:])].mean())
         for model, own in frame.groupby("model", sort=False)
     ]
     return pd.concat([frame, pd.DataFrame(pooled, columns=frame.columns)], ignore_index=True)
@@ -121,9 +120,14 @@ def _differences(
     return session_means(losses[0] - losses[1], sessions)
 
 
-def _losses(frame: pd.DataFrame) -> Floats:
+def _scores(rows: pd.DataFrame) -> tuple[float, float, float]:
+    actual, said = (rows[name].to_numpy(np.float64) for name in ("log_rv", "log_rv_predicted"))
+    return float(_losses(rows).mean()), qlike(actual, said), r2(actual, said)
+
+
+def _losses(rows: pd.DataFrame) -> Floats:
     return qlike_losses(
-        frame["log_rv"].to_numpy(np.float64), frame["log_rv_predicted"].to_numpy(np.float64)
+        rows["log_rv"].to_numpy(np.float64), rows["log_variance_predicted"].to_numpy(np.float64)
     )
 
 

@@ -24,6 +24,7 @@ from atlas.masking import BLOCK, Block
 from atlas.moe import Network, build_model
 from atlas.prediction import predict
 from atlas.pretraining import RATE, load_kernels, pretrain
+from atlas.smearing import smeared
 from atlas.training import train
 from atlas.windows import MarketData
 from benchmarks import pretraining_tests
@@ -89,7 +90,7 @@ class _Bench:
         return {"history": history, "markets": found.markets, "cpu_s": round(spent, 1)}
 
     def train(self, arm: str, seed: int) -> dict[str, Any]:
-        """Train one network and keep what it says of the test windows."""
+        """Train one network and keep what it says of the scored windows."""
         data, begun = self.data(seed), time.process_time()
         torch.manual_seed(seed)
         model = build_model(self.config, variant=VARIANT)
@@ -110,14 +111,15 @@ class _Bench:
 
     def compared(self, seeds: int) -> dict[str, Any]:
         """Score both arms over the first so many seeds."""
-        frames = {
-            arm: [pd.read_parquet(self._place(arm, seed, "parquet")) for seed in SEEDS[:seeds]]
-            for arm in ARMS
-        }
+        frames = {arm: [self._tested(arm, seed) for seed in SEEDS[:seeds]] for arm in ARMS}
         if self.source == plan.SIMULATED:
             joined = {arm: pd.concat(own, ignore_index=True) for arm, own in frames.items()}
             return pretraining_tests.simulated(joined["pretrained"], joined["cold"])
         return pretraining_tests.real(frames["pretrained"], frames["cold"])
+
+    def _tested(self, arm: str, seed: int) -> pd.DataFrame:
+        rows = smeared(pd.read_parquet(self._place(arm, seed, "parquet")))
+        return rows[rows["split"] == "test"].reset_index(drop=True)
 
     def _place(self, what: str, seed: int, ending: str) -> Path:
         return folder(NAME) / f"{self.source}-{what}-{seed}.{ending}"
@@ -130,8 +132,9 @@ def _configuration(source: str) -> ATLASConfig:
 
 
 def _rows(model: Network, own: MarketData, seed: int, source: str) -> pd.DataFrame:
-    """Return what a network says of a market's test windows, beside what became of them."""
-    panel, ends = own.panel, own.split.test
+    """Return what a network says of a market's scored windows, beside what became of them."""
+    panel, split = own.panel, own.split
+    ends = np.concatenate([split.validation, split.test])
     found = predict(model, own, ends, market_index=model.markets.index(panel.market))
     symbol = panel.symbol_of(ends)
     session = panel.session[ends]
@@ -144,6 +147,7 @@ def _rows(model: Network, own: MarketData, seed: int, source: str) -> pd.DataFra
             "symbol": symbol,
             "timestamp": pd.to_datetime(panel.timestamp[ends], unit="us", utc=True),
             "session": session,
+            "split": np.repeat(["validation", "test"], [split.validation.size, split.test.size]),
             "y": own.labels.direction[ends],
             "p": np.nan if panel.probability is None else panel.probability[ends],
             "probability": found["probability"],

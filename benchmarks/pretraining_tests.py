@@ -112,7 +112,7 @@ def _losses(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     ]
     variance = [
         qlike_losses(
-            one["log_rv"].to_numpy(np.float64), one["log_rv_predicted"].to_numpy(np.float64)
+            one["log_rv"].to_numpy(np.float64), one["log_variance_predicted"].to_numpy(np.float64)
         )
         for one in frames
     ]

@@ -125,6 +125,8 @@ def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:
     assert found.table.set_index(["market", "model"]).loc[("equity_daily", "bayes"), "lift"] == 1
     assert {"persistence", "har", "garch", "lightgbm", "moe_mlp"} <= set(found.volatility["model"])
     assert found.volatility["qlike"].notna().all()
+    smeared = found.volatility["qlike"] != found.volatility["qlike_as_said"]
+    assert smeared.all(), found.volatility[~smeared]
     targets = found.checks.set_index("figure")
     costs = found.table.set_index(["market", "model"])["latency"]
     assert 0.5 < costs["equity_daily", "moe_mlp"] < 5

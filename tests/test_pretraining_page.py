@@ -33,7 +33,8 @@ def _rows(sharpness: float, seed: int = 0) -> pd.DataFrame:
                     "p": p,
                     "probability": 0.5 + sharpness * (p - 0.5),
                     "log_rv": log_rv,
-                    "log_rv_predicted": log_rv + (1 - sharpness) * rng.standard_normal(count),
+                    "log_variance_predicted": log_rv
+                    + (1 - sharpness) * rng.standard_normal(count),
                 }
             )
         )

@@ -22,6 +22,7 @@ def _rows(error: float, seed: int = 0, missing: int = 0) -> pd.DataFrame:
             "session": np.arange(2_000) // 10,
             "log_rv": actual,
             "log_rv_predicted": said,
+            "log_variance_predicted": said + 0.02,
         }
     )
 
@@ -31,12 +32,13 @@ def test_figures_are_qlike_and_r2_over_seeds() -> None:
     rows = {"a": [_rows(0.1), _rows(0.1, 1)], "b": [_rows(0.5, missing=100)]}
     table = volatility_table(rows).set_index(["market", "model"])
     assert table.loc[("m", "a"), "n"] == 900
-    losses = []
-    for frame in rows["a"]:
-        own = frame[frame["market"] == "m"].iloc[100:]
-        d = own["log_rv"] - own["log_rv_predicted"]
-        losses.append((np.exp(d) - d - 1).mean())
-    assert table.loc[("m", "a"), "qlike"] == pytest.approx(np.mean(losses))
+    for column, of in (("qlike", "log_variance"), ("qlike_as_said", "log_rv")):
+        losses = []
+        for frame in rows["a"]:
+            own = frame[frame["market"] == "m"].iloc[100:]
+            d = own["log_rv"] - own[f"{of}_predicted"]
+            losses.append((np.exp(d) - d - 1).mean())
+        assert table.loc[("m", "a"), column] == pytest.approx(np.mean(losses))
     assert table.loc[("m", "a"), "r2"] == pytest.approx(0.99, abs=0.005)
     means = table.xs("a", level="model")["qlike"]
     assert means[POOLED] == pytest.approx((means["m"] + means["n"]) / 2)

@@ -18,6 +18,7 @@ from atlas.errors import ModelError
 from atlas.evaluation import BLOCK, POOLED, block_length
 from atlas.scorecard import CEILINGS, ScoreSettings, paired_tests, rival_of, scorecard
 from atlas.significance import hac_lag
+from atlas.smearing import smeared
 from atlas.volatility_table import volatility_table, volatility_tests
 from pipelines import ledger
 from pipelines.evidence import plan
@@ -139,7 +140,7 @@ def _rows(
 def _forecasts(
     paths: Paths, config: ATLASConfig, units: Sequence[plan.Unit]
 ) -> dict[str, list[pd.DataFrame]]:
-    """Return every model's forecasts of log realised variance on test rows."""
+    """Return every model's forecasts of realised variance and its log on test rows."""
     skipped = (plan.YARDSTICKS, plan.CEILINGS, plan.LATENCY)
     units = [unit for unit in units if unit.model not in skipped]
     order = (*_FORECASTERS, *plan.NETWORKS, HEDGED)
@@ -175,7 +176,7 @@ def _read(path: Path, unit: plan.Unit, columns: list[str]) -> pd.DataFrame:
         numbers, _ = pd.factorize(names, sort=True)
         frame["session"] = unit.seed * _SEED_PLACES + numbers
         frame["symbol"] = frame["session"]
-    return frame
+    return smeared(frame) if "log_rv_predicted" in columns else frame
 
 
 def _part(frames: Sequence[pd.DataFrame], split: str) -> list[pd.DataFrame]:

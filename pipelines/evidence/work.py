@@ -51,6 +51,7 @@ from pipelines.training_progress import watch
 __all__ = ["do"]
 
 log = logging.getLogger(__name__)
+_SPLITS = ("validation", "test")
 
 
 def do(paths: Paths, config: ATLASConfig, unit: plan.Unit, *, as_of: pd.Timestamp) -> None:
@@ -134,7 +135,7 @@ def _volatility(
     }
     files = []
     for name, model in models.items():
-        files.append(_write(folder, name, [score_volatility(model, data)]))
+        files.append(_write(folder, name, [score_volatility(model, data, splits=_SPLITS)]))
         log.info("%s: %s is scored", unit.name, name)
     return files
 
@@ -194,7 +195,7 @@ def _frame(own: MarketData, said: Mapping[str, np.ndarray[Any, Any]]) -> pd.Data
         "symbol": panel.symbol_of(ends),
         "timestamp": pd.to_datetime(panel.timestamp[ends], unit="us", utc=True),
         "session": panel.session[ends],
-        "split": np.repeat(["validation", "test"], [split.validation.size, split.test.size]),
+        "split": np.repeat(_SPLITS, [split.validation.size, split.test.size]),
         "y": own.labels.direction[ends],
         "log_rv": own.labels.log_rv[ends],
         "p": np.full(ends.size, np.nan) if known is None else known[ends],
