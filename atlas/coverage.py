@@ -93,12 +93,15 @@ def sessions_behind(
 ) -> int:
     """Return how many whole sessions a night knows of after the one of the last bar.
 
+    A bar longer than a day has no successor before as much time again, which is not counted.
+
     Example:
         A daily bar of Friday 2026-11-13, in the night of Friday 2026-11-20, is 4 sessions behind:
         16, 17, 18 and 19 November.
     """
     day = session_days(pd.DatetimeIndex([last]), calendar, timeframe)[0]
-    after = pd.Timestamp(int(day), unit="D") + _DAY
+    length = max(pd.Timedelta(seconds=timeframe.seconds) // _DAY, 1)
+    after = pd.Timestamp(int(day), unit="D") + (2 * length - 1) * _DAY
     return len(sessions(calendar, after, as_of.tz_localize(None).floor("D") - _DAY))
 
 

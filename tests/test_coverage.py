@@ -81,3 +81,6 @@ def test_a_symbol_is_as_many_sessions_behind_as_its_calendar_says() -> None:
     assert behind("2026-11-25", "2026-11-27") == 0  # Thanksgiving between
     assert behind("2026-11-20", "2026-11-23", "24/7") == 2
     assert np.isscalar(behind("2026-11-20", "2026-11-20"))
+    monday, week = pd.Timestamp("2026-11-09", tz="UTC"), Timeframe.parse("1w")
+    nights = [pd.Timestamp(f"2026-11-{day}", tz="UTC") for day in (16, 23, 25)]
+    assert [sessions_behind(monday, night, "XNYS", week) for night in nights] == [0, 0, 2]

@@ -27,7 +27,7 @@ def test_age_is_counted_in_sessions_of_the_calendar() -> None:
 
 
 @pytest.mark.parametrize("moment", ["2026-11-20", "2026-11-23 22:00", "2026-11-02"])
-@pytest.mark.parametrize("bars", ["1d XNYS", "5min XNYS", "1h 24/7"])
+@pytest.mark.parametrize("bars", ["1d XNYS", "5min XNYS", "1h 24/7", "1w XNYS", "1w 24/7"])
 def test_serving_and_the_monitor_count_alike(bars: str, moment: str) -> None:
     """What `sessions_behind` says of a store's last bar is what an answer is judged by."""
     timeframe, calendar = bars.split()
