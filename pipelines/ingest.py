@@ -160,7 +160,7 @@ def _fill(work: _Work, progress: Progress | None) -> dict[str, int]:
     paths, market = work.paths, work.market
     settings = work.config.markets[market]
     is_simulated = work.config.source_of(market) == "simulated"
-    coverage = Coverage(paths.var / "coverage" / f"{market}.json", paths.bars(market))
+    coverage = Coverage(paths.var / "coverage" / market, paths.bars(market))
     contents = Contents(paths.var / "contents" / f"{market}.json", paths.bars(market))
     totals = {"bytes_read": 0, "bytes_written": 0}
     adjusted: set[str] = set()

@@ -56,7 +56,7 @@ def plan(
     assert settings.live is not None
     since = pd.Timestamp(settings.live.since, tz="UTC")
     wanted = Span(max(start, since) if start is not None else since, as_of)
-    coverage = Coverage(paths.var / "coverage" / f"{market}.json", paths.bars(market))
+    coverage = Coverage(paths.var / "coverage" / market, paths.bars(market))
     asks: list[Ask] = []
     for symbol in symbols:
         lacking = missing(wanted, coverage.spans(symbol)) if wanted.start < wanted.end else []

@@ -1,8 +1,9 @@
 """Spans of time: which a live source has been asked for, and which it still has to be asked.
 
-Kept in var/coverage/<market>.json by symbol and partition, so that a night asks only for what was
-never asked, in whatever order nights run, and a killed ingest goes on where it was. A partition
-whose file is not as it was left is asked for again: what is on record then says nothing.
+Kept in var/coverage/<market>/<symbol>.json by partition, so that a night asks only for what was
+never asked, in whatever order nights run, and a killed ingest goes on where it was. Each symbol has
+a file of its own, since it is written after every piece of its history. A partition whose file is
+not as it was left is asked for again: what is on record then says nothing.
 """
 
 from collections.abc import Iterator
@@ -71,39 +72,48 @@ class Coverage:
     """What one market's live source has been asked for.
 
     Args:
-        path: of the record; it need not exist.
+        records: the folder of the symbols' records; it need not exist.
         folder: of the market's files in the store.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        self.path = path
+    def __init__(self, records: Path, folder: Path) -> None:
+        self.records = records
         self.folder = folder
-        self._record: dict[str, dict[str, Any]] = read_json(path) if path.is_file() else {}
+        self._found: dict[str, dict[str, Any]] = {}
 
     def spans(self, symbol: str) -> list[Span]:
         """Return what was asked for and is still stored as it was left."""
         found = []
-        for label, entry in self._record.get(symbol, {}).items():
+        for label, entry in self._record(symbol).items():
             if entry["file"] == self._state(symbol, label):
                 found += [Span(*map(pd.Timestamp, span)) for span in entry["spans"]]
         return union(found)
 
     def add(self, symbol: str, label: str, span: Span) -> None:
         """Record that a piece has been asked for and written."""
-        own = self._record.setdefault(symbol, {})
+        own = self._record(symbol)
         state = self._state(symbol, label)
         before = own.get(label, {"spans": []})
         spans = [Span(*map(pd.Timestamp, one)) for one in before["spans"]]
         joined = union([*spans, span])
         own[label] = {"file": state, "spans": [[t.isoformat() for t in one] for one in joined]}
-        write_json(self.path, self._record)
+        write_json(self._path(symbol), own)
 
     def forget_changed(self, symbol: str) -> None:
         """Drop what is on record for files that are not as they were left."""
-        own = self._record.get(symbol, {})
+        own = self._record(symbol)
         gone = [name for name, entry in own.items() if entry["file"] != self._state(symbol, name)]
         for name in gone:
             del own[name]
+
+    def _record(self, symbol: str) -> dict[str, Any]:
+        if symbol not in self._found:
+            path = self._path(symbol)
+            self._found[symbol] = read_json(path) if path.is_file() else {}
+        return self._found[symbol]
+
+    def _path(self, symbol: str) -> Path:
+        return self.records / f"{symbol}.json"
 
     def _state(self, symbol: str, label: str) -> list[int] | None:
         path = self.folder / symbol / f"{label}.parquet"

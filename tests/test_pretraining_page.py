@@ -33,8 +33,7 @@ def _rows(sharpness: float, seed: int = 0) -> pd.DataFrame:
                     "p": p,
                     "probability": 0.5 + sharpness * (p - 0.5),
                     "log_rv": log_rv,
-                    "log_variance_predicted": log_rv
-                    + (1 - sharpness) * rng.standard_normal(count),
+                    "log_variance_predicted": log_rv + (1 - sharpness) * rng.standard_normal(count),
                 }
             )
         )
