@@ -1,5 +1,8 @@
 """yfinance's own client against a stand-in of Yahoo: bars as traded, adjustments, surfaces."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from atlas.errors import ConfigError, SourceError
 from atlas.surfaces import DELTAS
 from pipelines import fingerprint, ingest, store
 from pipelines.files import digest, read_json
-from pipelines.paths import Paths
+from pipelines.paths import PROJECT, Paths
 from pipelines.sources.yfinance import YfinanceSource
 from tests.judged import judge
 from tests.stand_ins import Yahoo, served
@@ -178,3 +181,20 @@ def test_only_the_restated_symbol_is_fingerprinted_anew(tmp_path: Path, yahoo: Y
         assert fingerprint.run(paths, both, as_of=night, market="stocks")["computed"] == rows
         yahoo.dividends = {20: 0.5}
     assert summary["adjusted"] == 1
+
+
+def test_a_process_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    """What yfinance keeps of another host than Yahoo goes with the process, however many ask."""
+    asked = (
+        "from pipelines.connections import Connection\n"
+        "from pipelines.sources.yahoo_session import open_session\n"
+        "import pathlib, tempfile\n"
+        "open_session(Connection(base='http://localhost:1'))\n"
+        "open_session(Connection(base='http://localhost:1'))\n"
+        "print(len(list(pathlib.Path(tempfile.gettempdir()).glob('atlas-*'))))\n"
+    )
+    words = [sys.executable, "-c", asked]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    found = subprocess.run(words, env=env, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "1"
+    assert not list(tmp_path.glob("atlas-*"))

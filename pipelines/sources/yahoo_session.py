@@ -4,7 +4,10 @@ The connection `atlas_yfinance` may name a host (a proxy of one's own, or a stan
 of Yahoo is then asked for there.
 """
 
+import atexit
+import shutil
 import tempfile
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,5 +38,13 @@ def open_session(own: Connection) -> Any:
     What yfinance keeps on disk (cookies, time zones) is kept for Yahoo alone.
     """
     if own.base:
-        yfinance.set_tz_cache_location(tempfile.mkdtemp(prefix="atlas-yahoo-"))
+        yfinance.set_tz_cache_location(_scratch())
     return _Moved(own.base) if own.base else requests.Session(impersonate="chrome")
+
+
+@cache
+def _scratch() -> str:
+    """Return a folder for this process alone, which goes with it."""
+    folder = tempfile.mkdtemp(prefix="atlas-yahoo-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

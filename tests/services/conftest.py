@@ -21,7 +21,8 @@ from services import airflow, control
 from services.processes import alive
 from services.rest import Airflow
 
-PARAMS = eager(Path(tempfile.mkdtemp()), ("crypto_1min", "options_skew"))  # bars and a surface
+_SCRATCH = tempfile.TemporaryDirectory(prefix="atlas-services-")  # goes with the process
+PARAMS = eager(Path(_SCRATCH.name), ("crypto_1min", "options_skew"))  # bars and a surface
 NIGHT = "2026-11-20"
 NIGHT_TIMEOUT_S = 900  # on a busy machine; alone it takes one or two minutes
 
