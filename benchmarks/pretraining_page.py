@@ -37,9 +37,9 @@ difference is of gain, with its 95 % interval over the same paths; p is of the e
 not in it.
 """
 _REAL = """An archive's own night: the newest sessions are tested (`cut` of params.yaml). Log-loss
-of the direction in nats and QLIKE of the log realised variance, means over seeds; differences with
-95 % intervals by Diebold–Mariano on session means, Holm over markets. Below 0 the pre-trained
-network loses less.
+of the direction in nats and QLIKE of the realised variance (its log, smeared on validation rows),
+means over seeds; differences with 95 % intervals by Diebold–Mariano on session means, Holm over
+markets. Below 0 the pre-trained network loses less.
 """
 _TRIED = """## Blocks that were tried
 
@@ -116,7 +116,9 @@ def verdict(units: Mapping[str, Any]) -> str:
             ("qlike_difference", "qlike_p", "QLIKE of the real ones", -1),
         ),
     }
-    ahead, behind, sure = [], [], []
+    ahead: list[str] = []
+    behind: list[str] = []
+    sure = []
     for source, figures in names.items():
         count = _seeds(units, source)
         if not count:
