@@ -58,7 +58,7 @@ def _of_symbol(
     masks = {rule: broken_by(known, rule) for rule in rules}
 
     def merged(chosen: list[Rule]) -> np.ndarray:
-        return np.logical_or.reduce([masks[rule] for rule in chosen])
+        return np.asarray(np.logical_or.reduce([masks[rule] for rule in chosen]))
 
     bad = merged([rule for rule in rules if not rule.warns])
     warned = merged([rule for rule in rules if rule.warns])

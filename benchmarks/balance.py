@@ -7,6 +7,7 @@ trains on the same data.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -211,9 +212,7 @@ def main(
         "warm": WARM,
     }
     units: dict[str, Callable[[], dict[str, Any]]] = {
-        _key(kind, warm, seed): lambda kind=kind, warm=warm, seed=seed: _train(
-            kind, warm, seed, data
-        )
+        _key(kind, warm, seed): partial(_train, kind, warm, seed, data)
         for warm in (True, False)
         for kind in KINDS
         for seed in SEEDS

@@ -7,6 +7,7 @@ names the units of one call. Times want a quiet machine.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,12 +192,14 @@ def main(
     }
     for seed in SEEDS:
         for form in COMPARED:
-            units[f"train {form} {seed}"] = lambda form=form, seed=seed: _train(
-                form, seed, data or _filled(data, home)
-            )
+            units[f"train {form} {seed}"] = partial(_on, data, home, form, seed)
     chosen = {key: work for key, work in units.items() if key.startswith(only)}
     resumed("condconv", COMMAND, SEEDS[0], settings, chosen, minutes)
     write_page("condconv", page())
+
+
+def _on(data: dict[str, MarketData], home: Path, form: str, seed: int) -> dict[str, Any]:
+    return _train(form, seed, data or _filled(data, home))
 
 
 def _filled(data: dict[str, MarketData], home: Path) -> dict[str, MarketData]:

@@ -58,7 +58,7 @@ def make_store(home: Path, sizes: dict[str, Size], seed: int = 0) -> Paths:
     rows = pd.concat(scored, ignore_index=True)
     for variant in ("moe_mlp", "moe_rule", "cnn"):
         write_parquet(paths.model(variant) / "predictions.parquet", rows)
-    base = rows.drop(columns=[name for name in rows if name.startswith("gate_")])
+    base = rows.drop(columns=[name for name in rows if str(name).startswith("gate_")])
     own = base.assign(probability=0.5, model="base_rate")
     other = base.assign(model="lightgbm")
     write_parquet(paths.benchmark / "predictions.parquet", pd.concat([own, other]))
@@ -286,7 +286,12 @@ def _trial(paths: Paths, scored: pd.DataFrame, generator: np.random.Generator) -
     rows = scored[scored["split"] == "test"].reset_index(drop=True)
     settings = PromotionConfig()
     state = pair.opened("2", "3", [str(rows["market"].iloc[0])], settings)
-    names = {"volatility": 0.01, "expert_ids": "equity_daily", "abstain": False, "reason": ""}
+    names: dict[str, Any] = {
+        "volatility": 0.01,
+        "expert_ids": "equity_daily",
+        "abstain": False,
+        "reason": "",
+    }
     both = {
         role: rows[shadow.KEYS].assign(
             probability=(

@@ -63,7 +63,7 @@ def _swapped(frame: pd.DataFrame, at: int) -> Spoiled:
 
 def _outside(column: str, bound: str, factor: float) -> Spoil:
     def spoil(frame: pd.DataFrame, at: int) -> Spoiled:
-        frame.loc[at, column] = factor * frame.loc[at, bound]
+        frame[column] = frame[column].where(frame.index != at, factor * frame[bound])
         return frame, _at(frame, at)
 
     return spoil

@@ -15,6 +15,7 @@ is the market's. What is finished stays in var/benchmarks/drift; remove it to me
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,12 +88,12 @@ def main(
 ) -> None:
     """Print both tables."""
     rows = [
-        _kept(f"{size}-{phi}-{rounds}", lambda s=size, p=phi: played(p, s, rounds, seed=7))
+        _kept(f"{size}-{phi}-{rounds}", partial(played, phi, size, rounds, seed=7))
         for size in (60, 200, 500, 2_000)
         for phi in (0.0, 0.9, 0.97, 0.99)
     ]
     nights = [
-        _kept(f"{market}-{seed}", lambda m=market, s=seed: _nights(m, s))
+        _kept(f"{market}-{seed}", partial(_nights, market, seed))
         for market in MARKETS
         for seed in range(11, 11 + seeds)
     ]

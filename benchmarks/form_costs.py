@@ -84,7 +84,7 @@ def _parts(form: str, config: ATLASConfig, network: Network, inputs: Inputs) -> 
     assert isinstance(network, AtlasMoE)
     with torch.inference_mode():
         weights = dense_weights(network(inputs).routing)
-    parts = []
+    parts: list[Part] = []
     for column in network.columns[inputs.modality]:
         rows = weights[:, column] > 0
         if rows.any():

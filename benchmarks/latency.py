@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,7 +120,7 @@ def load_network(variant: str) -> Network:
         network.load_state_dict(safetensors.torch.load(weights.read_bytes()))
     with torch.no_grad():
         for weight in network.parameters():
-            weight += 0.05 * torch.randn_like(weight)
+            weight.add_(0.05 * torch.randn_like(weight))
     return network.eval()
 
 
@@ -165,6 +166,7 @@ def distances(moe: Network, inputs: Inputs) -> list[Timing]:
 def _onnx(networks: dict[str, Network], inputs: Inputs, repeats: int, seed: int) -> Seconds:
     """Return seconds of rounds, every work's in the same order."""
     cnn, moe = networks["cnn"], networks["moe_mlp"]
+    assert isinstance(moe, AtlasMoE)
     random = np.random.default_rng(seed)
     plain = export(cnn, windows(2, 0))
     with torch.inference_mode():
@@ -188,9 +190,7 @@ def _onnx(networks: dict[str, Network], inputs: Inputs, repeats: int, seed: int)
             for name in random.permutation(list(graphs))
         }
         session, given = _opened(graphs["fused"][0][0]), graphs["fused"][0][1]
-        works["fused"] = _repeated(
-            lambda s=session, g=given: s.run(None, g | {WEIGHTS: gate.rows(raw())}), repeats
-        )
+        works["fused"] = _repeated(_fused(session, given, gate, raw), repeats)
         for name, values in interleave(works, ROUNDS, time.process_time).items():
             seconds[name] += values
     return seconds
@@ -247,6 +247,10 @@ def _inferred(network: Network, inputs: Inputs) -> Work:
             return network(inputs)
 
     return work
+
+
+def _fused(session: Any, given: Feed, gate: FusedGate, raw: Callable[[], Any]) -> Work:
+    return lambda: session.run(None, given | {WEIGHTS: gate.rows(raw())})
 
 
 def _repeated(work: Work, times: int) -> Work:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from atlas.config import ATLASConfig
 from atlas.evaluation import POOLED
+from atlas.experts import Expert
 from atlas.kernels.bank import KernelBank
 from atlas.moe import AtlasMoE, build_model
 from benchmarks.balance import configuration
@@ -136,7 +137,7 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _kernels(model: AtlasMoE) -> dict[str, Tensor]:
-    found = {}
+    found: dict[str, Tensor] = {}
     for bank in model.trunk.dictionary.modules():
         if isinstance(bank, KernelBank):
             kernels = bank.kernels().detach().flatten(1)
@@ -148,14 +149,20 @@ def _cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
 
+def _as_expert(module: torch.nn.Module) -> Expert:
+    assert isinstance(module, Expert)
+    return module
+
+
 def _scales(model: AtlasMoE, config: ATLASConfig) -> dict[str, dict[str, float]]:
     """Return each expert's mean size of scale on what it started with and on all else."""
     fresh = build_model(config, variant=VARIANT)
+    assert isinstance(fresh, AtlasMoE)
     found = {}
     for name, expert in model.experts.items():
         scales, starts = (
             torch.cat([each.detach() for each in one.scale.values()])
-            for one in (expert, fresh.experts[name])
+            for one in map(_as_expert, (expert, fresh.experts[name]))
         )
         mine = starts > 0.5
         found[name] = {

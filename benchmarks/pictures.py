@@ -16,7 +16,7 @@ from atlas.catalogue import EXPERT_IDS
 
 __all__ = ["EXPERT_COLORS", "draw_accuracy", "draw_curves", "draw_gates", "draw_learning"]
 
-_STYLE = {"svg.hashsalt": "atlas", "font.size": 8, "axes.spines.top": False}
+_STYLE: Any = {"svg.hashsalt": "atlas", "font.size": 8, "axes.spines.top": False}
 _STYLE |= {"axes.spines.right": False, "figure.dpi": 100}
 # Okabe and Ito (2008): told apart by color-blind eyes
 EXPERT_COLORS = dict(

@@ -10,6 +10,7 @@ beside it in var/benchmarks/pretraining/; `benchmarks.pretraining_page` writes t
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -189,16 +190,14 @@ def main(
     units: dict[str, Callable[[], dict[str, Any]]] = {}
     for place, seed in enumerate(SEEDS, 1):
         for source, bench in benches.items():
-            units[f"{source} kernels {seed}"] = lambda b=bench, s=seed: b.kernels(s)
+            units[f"{source} kernels {seed}"] = partial(bench.kernels, seed)
             for arm in ARMS:
-                units[f"{source} {arm} {seed}"] = lambda b=bench, s=seed, a=arm: b.train(a, s)
-            units[f"{source} compared {place}"] = lambda b=bench, n=place: b.compared(n)
+                units[f"{source} {arm} {seed}"] = partial(bench.train, arm, seed)
+            units[f"{source} compared {place}"] = partial(bench.compared, place)
     for block in (None, *TRIED):
         for seed in SEEDS[:2]:
             name = f"{block.hidden} {block.latest}" if block else "none"
-            units[f"tried {name} {seed}"] = lambda k=block, s=seed: _tried(
-                benches[plan.SIMULATED], k, s
-            )
+            units[f"tried {name} {seed}"] = partial(_tried, benches[plan.SIMULATED], block, seed)
     chosen = {key: work for key, work in units.items() if key.startswith(only)}
     settings = _settings(benches[plan.SIMULATED].config)
     resumed(NAME, COMMAND, SEEDS[0], settings, chosen, minutes)

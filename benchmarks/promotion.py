@@ -48,8 +48,8 @@ SCORED = {"1d": 250, "1min": 8}  # sessions scored here; 30 for other intraday b
 KEPT = PROJECT / "var" / "benchmarks" / "promotion"
 KINDS = ("even", "gain", "loss")
 POINTS = 0.02
-TRAINED = ("cnn", "cnn_1d", "cnn_fingerprint", "lightgbm", "logistic")
-TRAINED += ("moe_mlp", "moe_random", "moe_rule", "moe_uniform")
+_MIXTURES = ("moe_mlp", "moe_random", "moe_rule", "moe_uniform")
+TRAINED = ("cnn", "cnn_1d", "cnn_fingerprint", "lightgbm", "logistic", *_MIXTURES)
 BLOCK = 5.0
 LEVEL = np.log(20)
 
@@ -131,7 +131,7 @@ def nights(found: Pool, rng: np.random.Generator, count: int, *, history: bool) 
         own[: length - count + 1 - (found.first[market] if history else 1)] = 0
         total += own / len(found.gaps)
     start = length - count + 1
-    return [total[:start], *([day] for day in total[start:])]
+    return [total[:start], *(total[day : day + 1] for day in range(start, len(total)))]
 
 
 def play(days: list[Floats], bound: float) -> int | None:

@@ -74,7 +74,7 @@ class FusedGate:
         form = GraphMoE(network)
         own = torch.tensor(network.columns["chart"])
         *inner, last = [m for m in network.gate.layers if isinstance(m, nn.Linear)]  # type: ignore[union-attr]
-        layers = [(layer.weight, layer.bias) for layer in inner]
+        layers: list[tuple[Tensor, Tensor]] = [(layer.weight, layer.bias) for layer in inner]
         layers.append((last.weight[own], last.bias[own]))
         with torch.inference_mode():
             self._weights = tuple(part.numpy().copy() for pair in layers for part in pair)

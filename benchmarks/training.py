@@ -15,7 +15,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from atlas import training
+from atlas.base import install_base
 from atlas.losses import direction_loss, log_rv_loss
 from atlas.moe import build_model
 from atlas.optimization import build_optimizers
@@ -78,7 +79,7 @@ def run(seed: int) -> Report:
     )
 
 
-def _interleave(works: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def _interleave(works: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for work in works.values():
         work()
@@ -94,7 +95,7 @@ def _run(variant: str, data: Data, seed: int, processes: int = 1) -> "training._
     config = configuration(BUDGET)
     torch.manual_seed(seed)
     model = build_model(config, variant=variant)
-    training.install_base(model, data)
+    install_base(model, data)
     fabric = open_fabric("cpu", processes)
     return training._Run(model, data, config.training, seed, fabric)
 
@@ -117,7 +118,7 @@ def _bare(variant: str, data: Data, seed: int) -> Callable[[], None]:
     settings = configuration(BUDGET).training
     torch.manual_seed(seed)
     model = build_model(configuration(), variant=variant).train()
-    training.install_base(model, data)
+    install_base(model, data)
     optimizers = build_optimizers(model, *settings.rules())
     spread = training._spread(model.markets, data)
     drawn = [draw(data, batch=settings.batch, seed=seed, step=step) for step in range(STEPS)]
