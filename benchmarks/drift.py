@@ -13,7 +13,6 @@ in which any column of the market is an alarm at the share of `monitor.false_ala
 is the market's. What is finished stays in var/benchmarks/drift; remove it to measure anew.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -103,7 +102,7 @@ def main(
         about = metadata("drift", 7)
         about["command"] = f"python -m benchmarks.drift --rounds {rounds} --seeds {seeds}"
         document = {"metadata": about, "series": rows, "markets": nights}
-        json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_json(json_path, document)
 
 
 def _kept(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
