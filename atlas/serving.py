@@ -79,10 +79,10 @@ def forecast(
         open; as_of, when the bar was known; kind and horizon of the target; probability that it
         rises, calibrated; volatility (bars: predicted realised volatility, fraction per session
         as vol30, but without the night; surfaces: mean absolute change of at-the-money iv a
-        snapshot; of its log the mean, so half of what comes is above it and the root of the mean
-        variance lies higher: `atlas.smearing`); gate_<expert>, which sum to 1; expert_ids, the top
-        experts, best first; abstain and reason; data_age_s, seconds; model_version. Where it
-        abstains the numbers are NaN.
+        snapshot; from an expected log, so about half of what comes is above it and its mean lies
+        higher: `atlas.smearing`); gate_<expert>, which sum to 1; expert_ids, the top experts, best
+        first; abstain and reason; data_age_s, seconds; model_version. Where it abstains the
+        numbers are NaN.
 
     Raises:
         DataError: a column is missing or cannot be read.

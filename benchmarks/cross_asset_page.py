@@ -171,7 +171,7 @@ def _section(name: str, own: Row) -> list[str]:
         "",
         table(_TESTED, named),
         "",
-        "The coming log realised variance; QLIKE by row, the difference by session:",
+        "The coming realised variance; QLIKE by row, the difference by session:",
         "",
         table(
             "market | QLIKE without | with | difference | p | Holm",

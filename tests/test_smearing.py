@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from atlas.errors import ModelError
 from atlas.metrics import qlike
 from atlas.smearing import MIN_ROWS, smeared, smearing
 
@@ -64,7 +65,11 @@ def test_unknown_rows_are_left_out_and_too_few_change_nothing() -> None:
     actual = np.concatenate([np.full(MIN_ROWS, 1.0), [np.nan]])
     assert smearing(actual, np.zeros(MIN_ROWS + 1)) == pytest.approx(1.0)
     assert smearing(actual[1:], np.zeros(MIN_ROWS)) == 0.0
-    none = _rows(3)[lambda rows: rows["split"] == "test"]
+    rows = _rows(3)
+    few = rows[(rows["split"] == "test") | (rows["market"] == "n")]
+    of_m = smeared(few)[lambda rows: rows["market"] == "m"]
     pd.testing.assert_series_equal(
-        smeared(none)["log_variance_predicted"], none["log_rv_predicted"], check_names=False
+        of_m["log_variance_predicted"], of_m["log_rv_predicted"], check_names=False
     )
+    with pytest.raises(ModelError, match="expected forecasts of validation rows"):
+        smeared(rows[rows["split"] == "test"])

@@ -85,7 +85,7 @@ def checks(table: pd.DataFrame) -> Table:
 
 
 def volatility(table: pd.DataFrame) -> Table:
-    """Return QLIKE of every model's variance and R² of its log, a column pair a market."""
+    """Return QLIKE of every model's variance and R² of its log, a column a market."""
     text = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="volatility: QLIKE (R²)")
     markets = list(dict.fromkeys(table["market"]))
     for place, name in enumerate(("model", *markets)):

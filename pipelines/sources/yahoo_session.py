@@ -44,7 +44,7 @@ def open_session(own: Connection) -> Any:
 
 @cache
 def _scratch() -> str:
-    """Return a folder for this process alone, which goes with it."""
+    """Return a folder that goes when the process ends by itself; a killed one leaves it."""
     folder = tempfile.mkdtemp(prefix="atlas-yahoo-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

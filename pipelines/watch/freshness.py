@@ -1,7 +1,8 @@
 """Do bars still come, and do nights still run: against the calendar, not against the clock.
 
 A market is behind by the whole sessions of its calendar that a night knows of after its newest
-bar; weekends and holidays are no delay. Its limit is the market's `stale_sessions`.
+bar; of bars longer than a day, after the next one was due. Weekends and holidays are no delay. Its
+limit is the market's `stale_sessions`.
 """
 
 import numpy as np
