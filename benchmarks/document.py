@@ -194,15 +194,22 @@ def _checks(found: Mapping[str, Any]) -> list[str]:
 
 def _volatility(found: Mapping[str, Any]) -> list[str]:
     markets = list(dict.fromkeys(row["market"] for row in found["volatility"]))
+    models = dict.fromkeys(row["model"] for row in found["volatility"])
+    by_place = {(row["model"], row["market"]): row for row in found["volatility"]}
+    head = ["| model | " + " | ".join(markets) + " |", "|---|" + "--:|" * len(markets)]
     lines = [
-        "Log realised variance of the coming bars: QLIKE, and R² in brackets.",
+        "Realised variance of the coming bars: QLIKE, and R² of its log in brackets. The variance",
+        "is that of each model's log, smeared on validation rows ([protocol.md](protocol.md)).",
         "",
-        "| model | " + " | ".join(markets) + " |",
-        "|---|" + "--:|" * len(markets),
+        *head,
     ]
-    for model in dict.fromkeys(row["model"] for row in found["volatility"]):
-        own = {row["market"]: row for row in found["volatility"] if row["model"] == model}
-        cells = [f"{own[m]['qlike']:.4f} ({_number(own[m]['r2'], 1, 3)})" for m in markets]
+    for model in models:
+        rows = [by_place[model, market] for market in markets]
+        cells = [f"{row['qlike']:.4f} ({_number(row['r2'], 1, 3)})" for row in rows]
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    lines += ["", "QLIKE without the smearing, e to the power of the log that was said:", "", *head]
+    for model in models:
+        cells = [f"{by_place[model, market]['qlike_as_said']:.4f}" for market in markets]
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     lines += ["", "| model | against | market | QLIKE | p | Holm |", "|---|---|---|--:|--:|--:|"]
     for row in found["volatility_tests"]:
