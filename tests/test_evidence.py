@@ -127,6 +127,15 @@ def test_every_model_is_scored_on_the_rows_of_all_seeds(home: Paths) -> None:
     assert found.volatility["qlike"].notna().all()
     smeared = found.volatility["qlike"] != found.volatility["qlike_as_said"]
     assert smeared.all(), found.volatility[~smeared]
+    rivals = {"persistence", "har", "harx", "garch", "lightgbm"}
+    for table, column in (
+        (found.volatility_tests, "qlike"),
+        (found.volatility_tests_as_said, "qlike_as_said"),
+    ):
+        assert set(table["against"]) == rivals
+        mean = found.volatility.set_index(["market", "model"])[column]["equity_daily"]
+        told = table.set_index(["market", "against"])["qlike_difference"]["equity_daily"]
+        assert told["har"] == pytest.approx(mean["moe_mlp"] - mean["har"], rel=0.05)
     targets = found.checks.set_index("figure")
     costs = found.table.set_index(["market", "model"])["latency"]
     assert 0.5 < costs["equity_daily", "moe_mlp"] < 5

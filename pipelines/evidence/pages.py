@@ -77,6 +77,7 @@ def document(night: Night, found: Evidence, run: str) -> dict[str, Any]:
         "checks": _rows(found.checks),
         "volatility": _rows(found.volatility),
         "volatility_tests": _rows(found.volatility_tests),
+        "volatility_tests_as_said": _rows(found.volatility_tests_as_said),
         "curves": found.curves,
     }
 

@@ -6,7 +6,7 @@ unit that is resampled. An archive's seeds share their rows, and sessions are re
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,12 +42,16 @@ _SEED_PLACES = 100_000  # a path's number is below it
 
 
 class Evidence(NamedTuple):
-    """Both tables with their paired tests, checks of targets, curves, and validation's rival."""
+    """Both tables with their paired tests, checks of targets, curves, and validation's rival.
+
+    Tests of volatility come twice: of forecasts smeared, and of e to the power of what was said.
+    """
 
     table: pd.DataFrame
     tests: pd.DataFrame
     volatility: pd.DataFrame
     volatility_tests: pd.DataFrame
+    volatility_tests_as_said: pd.DataFrame
     checks: pd.DataFrame
     curves: dict[str, Any]
     rival: str
@@ -89,12 +93,6 @@ def assemble(
         name: learning_curve(paths, units, name) for name in plan.NETWORKS if name in test
     }
     forecasts = _forecasts(paths, config, units)
-    against = dict.fromkeys(CANDIDATES, _FORECASTERS) | {HEDGED: ("moe_mlp",)}
-    compared = [
-        volatility_tests(forecasts, own, rivals, lags=settings.lags)
-        for own, rivals in against.items()
-        if own in forecasts and not forecasts.keys().isdisjoint(rivals)
-    ]
     if config.source != plan.SIMULATED:
         read = plan.USED | ({"basket"} if config.basket else set())
         used = config.model_dump(mode="json", include=read)
@@ -103,7 +101,8 @@ def assemble(
         table,
         pd.concat(tests, ignore_index=True),
         volatility_table(forecasts),
-        pd.concat(compared, ignore_index=True),
+        _forecast_tests(forecasts, settings.lags),
+        _forecast_tests(_as_said(forecasts), settings.lags),
         checks(test, list(plan.facts(paths, units, "named").values())),
         drawn,
         rival,
@@ -146,6 +145,26 @@ def _forecasts(
     order = (*_FORECASTERS, *plan.NETWORKS, HEDGED)
     found = _gathered(paths, config, units, _FORECAST_COLUMNS, order)
     return {model: _part(frames, "test") for model, frames in found.items()}
+
+
+def _forecast_tests(
+    forecasts: Mapping[str, Sequence[pd.DataFrame]], lags: Mapping[str, int]
+) -> pd.DataFrame:
+    rivals = (*_FORECASTERS, "cnn", "moe_uniform")
+    against: dict[str, tuple[str, ...]] = dict.fromkeys(CANDIDATES, rivals)
+    tests = [
+        volatility_tests(forecasts, own, others, lags=lags)
+        for own, others in (against | {HEDGED: ("moe_mlp",)}).items()
+        if own in forecasts and not forecasts.keys().isdisjoint(others)
+    ]
+    return pd.concat(tests, ignore_index=True)
+
+
+def _as_said(forecasts: Mapping[str, Sequence[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
+    return {
+        model: [rows.assign(log_variance_predicted=rows["log_rv_predicted"]) for rows in frames]
+        for model, frames in forecasts.items()
+    }
 
 
 def _gathered(
