@@ -31,7 +31,8 @@ How a figure comes about stands in [protocol.md](protocol.md). Accuracy, ECE and
 are per cent, ± half the 95 % interval over sessions (on simulated markets: over paths); log-loss
 is in nats; break-even is the cost in basis points a trade at which following the calls earns
 nothing, net of half the spread; latency is one window's time over the plain CNN's, both served by
-ONNX Runtime on one thread. The seed's figures are a hypothesis, printed beside ours.
+ONNX Runtime on one thread, other units beside them ([speed.md](speed.md) measures it alone). The
+seed's figures are a hypothesis, printed beside ours.
 """
 _SIMULATED = """Only the sign of the next move is modelled there, with a known probability, so a
 model can be scored without label noise. *Bayes* is told the law, *informed* mixes the true laws by
@@ -211,6 +212,10 @@ def _volatility(found: Mapping[str, Any]) -> list[str]:
     for model in models:
         cells = [f"{by_place[model, market]['qlike_as_said']:.4f}" for market in markets]
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "By Diebold–Mariano on session means, Holm over markets; tables above are by rows.",
+    ]
     lines += ["", "| model | against | market | QLIKE | p | Holm |", "|---|---|---|--:|--:|--:|"]
     for row in found["volatility_tests"]:
         cells = [row["model"], row["against"], row["market"], f"{row['qlike_difference']:+.5f}"]
