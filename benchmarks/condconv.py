@@ -33,7 +33,7 @@ from benchmarks.units import (
 
 __all__ = ["COMPARED", "page"]
 
-COMPARED = ("kernels", "discrete")  # with the dictionary, which benchmarks.balance trains
+COMPARED = ("answers", "kernels", "discrete")  # benchmarks.balance trains the dictionary
 COMMAND = "python -m benchmarks.condconv --home HOME"
 _TITLES = {
     "cnn": "CNN",
@@ -73,8 +73,7 @@ Trained on the simulated markets of a night at {windows:,} windows (an eighth of
 `explore_share` {explore:g}, the same gate, base, draws and learning rates for all; scored on
 {tested:,} test windows a market against the known probabilities, means over markets, of Bayes. The
 dictionary's are the first row of [balance.md](balance.md). *Whole networks, top 2* are the
-discrete dispatch. `moe.bank: expert` was not trained here: its experts own as many kernels as
-CondConv's, and differ in that answers are mixed instead of kernels.
+discrete dispatch.
 """
 
 

@@ -106,7 +106,8 @@ def _operations(network: Network, inputs: Inputs) -> int:
 def _kept(network: Network, inputs: Inputs) -> int:
     """Return the bytes that a training step on a batch keeps for its backward pass."""
     own = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
-    own |= {field.untyped_storage().data_ptr() for field in inputs[1:]}
+    fields = (field for field in inputs if isinstance(field, Tensor))  # no basket, no tensor
+    own |= {field.untyped_storage().data_ptr() for field in fields}
     sizes: dict[int, int] = {}
     alive = []  # so that no address is used twice
 

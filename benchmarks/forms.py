@@ -48,7 +48,7 @@ class KernelMixture(NamedTuple):
         """Return the responses (B, D, …) of each window's own kernels, before any ReLU."""
         stack: list[Any] = [dictionary.get_submodule(place) for dictionary in self.dictionaries]
         own = torch.stack([bank.kernels() for bank in stack])  # (E, D, …)
-        mixed = (self.weights @ own.flatten(1)).reshape(-1, *own.shape[1:])  # (B, D, …)
+        mixed = torch.unflatten(self.weights @ own.flatten(1), 1, own.shape[1:])  # (B, D, …)
         response = stack[0](x, mixed) if place == "series" else _on_charts(x, mixed)
         spread = (..., *(None,) * (response.ndim - 2))
         return response * self.scale[place][spread] + self.shift[place][spread]
@@ -139,4 +139,4 @@ def _on_charts(plane: Tensor, kernels: Tensor) -> Tensor:
     """Convolve each plane (B, 1, 8, 16) with its own kernels (B, D, 7, 9), padded causally."""
     columns = functional.unfold(functional.pad(plane, (8, 0, 3, 3)), kernels.shape[2:])
     responses = kernels.flatten(2) @ columns  # (B, D, 8·16)
-    return KERNEL_GAIN * responses.reshape(*responses.shape[:2], *plane.shape[2:])
+    return KERNEL_GAIN * torch.unflatten(responses, 2, plane.shape[2:])

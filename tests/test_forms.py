@@ -6,6 +6,8 @@ from torch import nn
 
 from atlas.gate import RandomGate
 from atlas.moe import AtlasMoE
+from benchmarks.balance import configuration
+from benchmarks.form_costs import sizes
 from benchmarks.forms import FORMS, DiscreteMoE, build_form
 from tests.test_moe import batch, config, stirred
 
@@ -84,3 +86,12 @@ def test_every_form_learns(form: str) -> None:
         "discrete": "trunks.low_vol_etf.dictionary.chart.weight",
     }
     assert named[own[form]].grad.abs().sum() > 0
+
+
+def test_the_costs_of_every_form_can_be_counted() -> None:
+    """Each is exported and trained a step; whole networks weigh most, shared kernels least."""
+    found = sizes(configuration())
+    assert set(found) == {"cnn", *FORMS}
+    weights = {form: own["parameters"] for form, own in found.items()}
+    assert weights["cnn"] < weights["dictionary"] < weights["kernels"] < weights["discrete"]
+    assert all(own["kflop"] > 0 < own["training_mib"] for own in found.values())
