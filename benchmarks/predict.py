@@ -63,7 +63,10 @@ def main(
     ] = None,
 ) -> None:
     """Load, ask, print medians beside their targets."""
-    address = f"sqlite:///{(home / 'var' / 'mlflow' / 'mlflow.db').resolve()}"
+    store = (home / "var" / "mlflow" / "mlflow.db").resolve()
+    if not store.is_file():
+        raise typer.BadParameter(f"expected a home with a registered model; got {home}")
+    address = f"sqlite:///{store}"
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
     uri = f"models:/atlas-moe/{model}" if model.isdigit() else f"models:/atlas-moe@{model}"
