@@ -39,7 +39,7 @@ from pipelines.paths import Paths
 __all__ = ["BASKETS", "MODELS", "configuration"]
 
 NAME = "cross-asset"
-COMMAND = "python -m benchmarks.cross_asset --home HOME"
+COMMAND = "python -m benchmarks.cross_asset --home HOME --seeds 3"
 MODELS = (plan.YARDSTICKS, "moe_mlp", HEDGED)
 CUTS = ("2021-07-01", "2022-07-01", "2023-01-01")  # the last ends the test of the one before
 MARKETS = ("equity_daily", "low_vol_etf")
@@ -135,12 +135,12 @@ def _scored(
 def _costs(
     paths: Paths, config: ATLASConfig, there: Sequence[plan.Unit], model: str
 ) -> dict[str, float]:
-    """Return a network's parameters and what its trainings took of a processor, seconds, mean."""
+    """Return a network's parameters and what its trainings took of a processor, seconds, median."""
     weights = build_network(config, variant=model).parameters()
     own = [plan.root(paths) / unit.name / "unit.json" for unit in there if unit.model == model]
     seconds = [float(read_json(path)["cpu_s"]) for path in own]
     count = sum(weight.numel() for weight in weights if weight.requires_grad)
-    return {"parameters": count, "cpu_s": float(np.mean(seconds))}
+    return {"parameters": count, "cpu_s": float(np.median(seconds))}
 
 
 def _read(paths: Paths, there: Sequence[plan.Unit], model: str) -> list[pd.DataFrame]:
