@@ -10,9 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from atlas.bars import Timeframe
-from atlas.calendars import bar_opens, session_days, sessions
+from atlas.calendars import bar_opens, session_days, session_ranks, sessions
 
-__all__ = ["missing_quotes", "off_session", "sessions_behind", "troubled_sessions"]
+__all__ = [
+    "missing_quotes",
+    "off_session",
+    "sessions_behind",
+    "sessions_passed",
+    "troubled_sessions",
+]
 
 _USUAL = 0.95  # of the snapshots have a quote that its absence is worth a line
 _DAY = pd.Timedelta(days=1)
@@ -93,16 +99,33 @@ def sessions_behind(
 ) -> int:
     """Return how many whole sessions a night knows of after the one of the last bar.
 
-    A bar longer than a day has no successor before as much time again, which is not counted.
+    Counted as `sessions_passed` does, from the session of that bar.
 
     Example:
         A daily bar of Friday 2026-11-13, in the night of Friday 2026-11-20, is 4 sessions behind:
         16, 17, 18 and 19 November.
     """
-    day = session_days(pd.DatetimeIndex([last]), calendar, timeframe)[0]
-    length = max(pd.Timedelta(seconds=timeframe.seconds) // _DAY, 1)
-    after = pd.Timestamp(int(day), unit="D") + (2 * length - 1) * _DAY
-    return len(sessions(calendar, after, as_of.tz_localize(None).floor("D") - _DAY))
+    day = session_days(pd.DatetimeIndex([last]), calendar, timeframe)
+    return int(sessions_passed(day, as_of, calendar, timeframe)[0])
+
+
+def sessions_passed(
+    day: NDArray[np.int64], now: pd.Timestamp, calendar: str, timeframe: Timeframe
+) -> NDArray[np.int64]:
+    """Return how many whole sessions lie between those of some bars and the day of a moment, (B,).
+
+    A bar longer than a day has no successor before as much time again, which is not counted.
+
+    Args:
+        day: of the bars' sessions, days since 1970-01-01, (B,).
+        now: with a zone.
+        calendar: 24/7 or a name known to exchange_calendars.
+        timeframe: of the bars.
+    """
+    length = max(timeframe.delta // _DAY, 1)
+    today = now.value // _DAY.value  # both in nanoseconds
+    ranks = session_ranks(calendar, np.append(day + 2 * length - 1, today))
+    return np.asarray(np.maximum(ranks[-1] - ranks[:-1], 0))
 
 
 def _expected(there: pd.DatetimeIndex, calendar: str, timeframe: Timeframe) -> NDArray[np.int64]:

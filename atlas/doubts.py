@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from atlas.bars import Timeframe
 from atlas.calendars import session_ranks
 from atlas.config import MarketConfig
+from atlas.coverage import sessions_passed
 from atlas.data_fingerprint import FINGERPRINT_COLUMNS
 from atlas.session_vol import VOL_SESSIONS
 from atlas.windows import WINDOW, Panel
@@ -57,7 +58,6 @@ LACKS = f"the last {WINDOW} bars lack a session"
 UNFINISHED = "the last bar may go on: it is known only after the moment of the question"
 
 _SECOND = 1_000_000  # microseconds
-_DAY = 86_400  # seconds
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -132,7 +132,7 @@ def stale(settings: MarketConfig) -> str:
 def sessions_since(session: Positions, settings: MarketConfig, now: pd.Timestamp) -> Positions:
     """Count the whole sessions between those of some bars and the day of a moment, (B,).
 
-    A bar longer than a day has no successor before as much time again, which is not counted.
+    Counted as `atlas.coverage.sessions_passed` does.
 
     Args:
         session: of the bars, days since 1970-01-01, (B,).
@@ -142,11 +142,7 @@ def sessions_since(session: Positions, settings: MarketConfig, now: pd.Timestamp
     Example:
         After the daily bar of Friday 2026-11-13, on Friday 2026-11-20: 4, of 16 to 19 November.
     """
-    length = max(Timeframe.parse(settings.timeframe).seconds // _DAY, 1)
-    today = now.value // (_DAY * 1_000_000_000)
-    next_day = session + 2 * (length - 1) + 1
-    ranks = session_ranks(settings.calendar, np.append(next_day, today))
-    return np.asarray(np.maximum(ranks[-1] - ranks[:-1], 0))
+    return sessions_passed(session, now, settings.calendar, Timeframe.parse(settings.timeframe))
 
 
 def sessions_missing(panel: Panel, settings: MarketConfig, ends: Positions) -> Positions:

@@ -208,20 +208,8 @@ is Holm's, of the mean its own.
 
 {table("model | market | less moe_uniform's | p", rows, left=2)}
 
-{_gating_of_volatility(real)}
+Of volatility: the row `moe_uniform` of the table under "Volatility on real bars".
 """
-
-
-def _gating_of_volatility(real: Mapping[str, Any]) -> str:
-    tests = _tests(real["volatility_tests"], "moe_uniform")
-    *own, pooled = sorted(tests, key=lambda test: bool(test["market"] == POOLED))
-    lower = sum(test["qlike_difference"] < 0 for test in own)
-    ahead, behind = _counts(tests, "qlike_difference")
-    return (
-        f"Of volatility `{MODEL}` has the lower QLIKE in {lower} of {len(own)} markets, surely in "
-        f"{ahead}, surely the higher\nin {behind}; mean {pooled['qlike_difference']:+.4f}, p "
-        f"{_p(pooled['dm_p'])}."
-    )
 
 
 def _planted(simulated: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What a live source was asked for: kept per symbol, known after a kill, not if a file changed."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +40,7 @@ def test_a_changed_file_is_asked_for_again_and_no_other(tmp_path: Path) -> None:
     for symbol, label, span in (("A", "01", JANUARY), ("A", "02", FEBRUARY), ("B", "01", JANUARY)):
         _stored(bars, symbol, label)
         found.add(symbol, label, span)
+    before = (bars / "A" / "01.parquet").stat().st_mtime_ns
     _stored(bars, "A", "01", "other bars")
     again = Coverage(records, bars)
     assert again.spans("A") == [FEBRUARY]
@@ -46,4 +48,5 @@ def test_a_changed_file_is_asked_for_again_and_no_other(tmp_path: Path) -> None:
     again.forget_changed("A")
     again.add("A", "02", FEBRUARY)
     _stored(bars, "A", "01")
+    os.utime(bars / "A" / "01.parquet", ns=(before, before))  # as it was: only a record could tell
     assert Coverage(records, bars).spans("A") == [FEBRUARY]
